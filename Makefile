@@ -1,0 +1,57 @@
+# The front door. `make` lists the targets; everything is installed into .venv and nowhere else.
+PROFILE ?= sample
+SOURCE  ?=
+ARGS    ?=
+
+# The first Python on the path that the project supports.
+FITS    = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+PYTHON  = $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+            $$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
+BIN     = .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+UV      = uv==0.13.9
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export UV_CACHE_DIR ?= $(CURDIR)/.venv/cache
+export MPLCONFIGDIR := $(CURDIR)/.venv/var/matplotlib
+export IPYTHONDIR := $(CURDIR)/.venv/var/ipython
+export JUPYTER_DATA_DIR := $(CURDIR)/.venv/var/jupyter
+export JUPYTER_CONFIG_DIR := $(CURDIR)/.jupyter
+export PLOOMBER_STATS_ENABLED := false
+export PLOOMBER_ENV_FILENAME := $(if $(filter sample,$(PROFILE)),env.yaml,env.$(PROFILE).yaml)
+
+.DEFAULT_GOAL := help
+.PHONY: help build test lab serve lint lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | awk -F'\t' '{printf "  make %-7s %s\n", $$1, $$2}'
+
+build: .venv/ready  ## run the pipeline: PROFILE=sample|cpu|gpu SOURCE=zip|folder|kaggle
+	ploomber build $(if $(SOURCE),--env--source "$(if $(wildcard $(SOURCE)),$(abspath $(SOURCE)),$(SOURCE))") $(ARGS)
+	@echo "Open outputs/$(PROFILE)/report.html"
+
+test: .venv/ready  ## run the tests, and replay the executed notebooks
+	python -m pytest --cov=lib --cov-report=term $(ARGS)
+
+lab: .venv/ready  ## open JupyterLab with the notebooks
+	jupyter lab $(ARGS) notebooks
+
+serve: .venv/ready  ## start the service on http://127.0.0.1:8000
+	uvicorn lib.service:app $(ARGS)
+
+lint: .venv/ready  ## check style and formatting
+	ruff check . && ruff format --check .
+
+lock: .venv/ready  ## renew requirements.txt from pyproject.toml
+	uv pip compile pyproject.toml --extra dev --universal --fork-strategy fewest --python-version 3.11 \
+	    --generate-hashes --no-header --upgrade --quiet --output-file requirements.txt
+
+clean:  ## remove what runs have written; .venv stays
+	rm -rf outputs/sample outputs/cpu outputs/gpu .pytest_cache .ruff_cache .coverage
+
+.venv/ready: requirements.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed, and none is on the path."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	python -m pip install --quiet --no-cache-dir $(UV)
+	uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.txt
+	uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
