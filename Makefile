@@ -10,10 +10,12 @@ PYTHON  = $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 BIN     = .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 UV      = uv==0.13.9
 
-export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Through a shell, because macOS's make looks commands up on its own PATH; Windows parts PATH with a semicolon.
+SHELL  := bash
+export PATH := $(CURDIR)/$(BIN)$(if $(findstring ;,$(PATH)),;,:)$(PATH)
 export UV_CACHE_DIR ?= $(CURDIR)/.venv/cache
 export MPLCONFIGDIR := $(CURDIR)/.venv/var/matplotlib
-export IPYTHONDIR := $(CURDIR)/.venv/var/ipython
+export IPYTHONDIR := $(CURDIR)/.jupyter/ipython
 export JUPYTER_DATA_DIR := $(CURDIR)/.venv/var/jupyter
 export JUPYTER_CONFIG_DIR := $(CURDIR)/.jupyter
 export PLOOMBER_STATS_ENABLED := false
@@ -23,7 +25,7 @@ export PLOOMBER_ENV_FILENAME := $(if $(filter sample,$(PROFILE)),env.yaml,env.$(
 .PHONY: help build test lab serve lint lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | awk -F'\t' '{printf "  make %-7s %s\n", $$1, $$2}'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: .venv/ready  ## run the pipeline: PROFILE=sample|cpu|gpu SOURCE=zip|folder|kaggle
 	ploomber build $(if $(SOURCE),--env--source "$(if $(wildcard $(SOURCE)),$(abspath $(SOURCE)),$(SOURCE))") $(ARGS)
@@ -33,7 +35,7 @@ test: .venv/ready  ## run the tests, and replay the executed notebooks
 	python -m pytest --cov=lib --cov-report=term $(ARGS)
 
 lab: .venv/ready  ## open JupyterLab with the notebooks
-	jupyter lab $(ARGS) notebooks
+	jupyter lab $(ARGS)
 
 serve: .venv/ready  ## start the service on http://127.0.0.1:8000
 	uvicorn lib.service:app $(ARGS)
@@ -52,6 +54,6 @@ clean:  ## remove what runs have written; .venv stays
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed, and none is on the path."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	python -m pip install --quiet --no-cache-dir $(UV)
-	uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.txt
+	uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.txt
 	uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@

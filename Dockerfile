@@ -1,0 +1,51 @@
+# docker build --target lab|build|api .    On a machine with an NVIDIA GPU add --build-arg DEVICE=cuda.
+# The lock's torch needs its CUDA libraries even to be imported, and runs on a CPU with them: the packages are
+# the same. The argument says which profile is the default, and whether the container asks for the GPUs.
+ARG DEVICE=cpu
+
+FROM python:3.12-slim-bookworm AS python
+ENV VIRTUAL_ENV=/opt/venv PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
+RUN useradd --create-home --uid 1000 cifake && mkdir /cifake && chown cifake /cifake
+WORKDIR /cifake
+
+FROM python AS installer
+RUN pip install --no-cache-dir uv==0.13.9 && uv venv /opt/venv
+COPY requirements.txt .
+
+# The service's own packages, at the lock's versions; uv checks the hashes of a constraints file too.
+FROM installer AS service
+RUN uv pip install --no-cache --constraints requirements.txt fastapi uvicorn setuptools
+COPY pyproject.toml README.md ./
+COPY lib lib
+RUN uv pip install --no-cache --no-deps --no-build-isolation . && uv pip uninstall setuptools
+
+FROM python AS api
+COPY --from=service /opt/venv /opt/venv
+USER 1000
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health')"]
+CMD ["uvicorn", "lib.service:app", "--host", "0.0.0.0"]
+
+FROM installer AS project
+RUN uv pip install --no-cache --require-hashes -r requirements.txt
+COPY --chown=cifake . .
+RUN uv pip install --no-cache --no-deps --no-build-isolation --editable .
+ENV JUPYTER_CONFIG_DIR=/cifake/.jupyter PLOOMBER_STATS_ENABLED=false
+USER 1000
+
+FROM project AS on-cpu
+ENV PLOOMBER_ENV_FILENAME=env.yaml
+
+FROM project AS on-cuda
+ENV PLOOMBER_ENV_FILENAME=env.gpu.yaml NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+# hadolint ignore=DL3006
+FROM on-${DEVICE} AS device
+
+FROM device AS lab
+EXPOSE 8888
+CMD ["jupyter", "lab", "--ip=0.0.0.0", "--no-browser"]
+
+FROM device AS build
+CMD ["ploomber", "build"]

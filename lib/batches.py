@@ -1,0 +1,130 @@
+"""Cut a pack into batches: whole tensors, augmented together on the training device."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from lib.decode import SIDE
+from lib.errors import InputError
+from lib.pack import Pack
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Say how training images vary: mirrored left to right half of the time, moved by up to `shift` pixels."""
+
+    flip: bool = True
+    shift: int = 2
+
+
+class Batches:
+    """Iterate over `(images, labels)`: uint8 N×3×32×32 in channels-last memory, and int64 N.
+
+    All images lie on one device as one N×32×32×3 tensor. One gather a batch picks its images, mirrors and
+    moves them: no image is ever touched alone. With `seed` given the order and the augmentation are random and
+    the same for the same seed; without, the images come as they are, in order.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        batch_size: int,
+        augmentation: Augmentation | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self.images, self.labels, self.batch_size = images, labels, batch_size
+        self.augmentation, self.seed = augmentation, seed
+
+    def __len__(self) -> int:
+        return -(-len(self.images) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if self.seed is None:
+            for images, labels in zip(
+                self.images.split(self.batch_size), self.labels.split(self.batch_size), strict=True
+            ):
+                yield images.permute(0, 3, 1, 2), labels
+            return
+        # Always drawn on the CPU, so that every device sees the same images.
+        generator = torch.Generator().manual_seed(self.seed)
+        for rows in torch.randperm(len(self.images), generator=generator).split(self.batch_size):
+            images = gather(self.images, rows, *draw(self.augmentation, len(rows), generator))
+            yield images, self.labels[rows.to(self.labels.device)]
+
+
+def draw(augmentation: Augmentation | None, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw for `n` images whether each is mirrored (bool) and how far it moves down and right (int64, pixels)."""
+    flip = torch.zeros(n, dtype=torch.bool)
+    shifts = torch.zeros(2, n, dtype=torch.int64)
+    if augmentation is not None:
+        if augmentation.flip:
+            flip = torch.rand(n, generator=generator) < 0.5
+        shifts = torch.randint(-augmentation.shift, augmentation.shift + 1, (2, n), generator=generator)
+    return flip, shifts[0], shifts[1]
+
+
+def gather(images: Tensor, rows: Tensor, flip: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    """Return `images[rows]`, each mirrored and moved as told, as uint8 N×3×32×32 in channels-last memory.
+
+    `images` is N×32×32×3. What a move uncovers is filled by reflection.
+    """
+    side = torch.arange(SIDE)
+    y = _reflect(side - down[:, None])
+    x = _reflect(side - right[:, None])
+    x = torch.where(flip[:, None], SIDE - 1 - x, x)
+    pixel = ((rows[:, None] * SIDE + y)[:, :, None] * SIDE + x[:, None, :]).flatten()
+    picked = images.view(-1, 3).index_select(0, pixel.to(images.device))
+    return picked.view(len(rows), SIDE, SIDE, 3).permute(0, 3, 1, 2)
+
+
+def _reflect(position: Tensor) -> Tensor:
+    last = SIDE - 1
+    return last - (last - position.abs()).abs()
+
+
+class PackData(pl.LightningDataModule):
+    """Serve the train and val images of a pack to Lightning from the memory of the training device.
+
+    Each epoch has its own seed, made of `seed` and the epoch's number, so that a resumed run sees what the
+    unbroken one would have seen. `train_images` limits training to the first images of a fixed random order
+    (0: all of them).
+    """
+
+    def __init__(
+        self,
+        pack: Pack,
+        batch_size: int,
+        augmentation: Augmentation,
+        seed: int,
+        train_images: int = 0,
+    ) -> None:
+        super().__init__()
+        self.pack, self.batch_size, self.augmentation, self.seed = pack, batch_size, augmentation, seed
+        rows = pack.rows("train")
+        if train_images > len(rows):
+            raise InputError(f"train_images is {train_images}, but the pack has {len(rows)} training images: lower it")
+        # The subset does not follow `seed`: runs that differ in nothing else train on the same images.
+        self.train_rows = np.random.default_rng(0).permutation(rows)[: train_images or None]
+
+    def setup(self, stage: str) -> None:
+        device = self.trainer.strategy.root_device
+        self.train = tensors(self.pack, self.train_rows, device)
+        self.val = tensors(self.pack, self.pack.rows("val"), device)
+
+    def train_dataloader(self) -> Batches:
+        epoch_seed = self.seed * 10_000 + self.trainer.current_epoch
+        return Batches(*self.train, self.batch_size, self.augmentation, epoch_seed)
+
+    def val_dataloader(self) -> Batches:
+        return Batches(*self.val, self.batch_size)
+
+
+def tensors(pack: Pack, rows: np.ndarray, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """Load the images (uint8 N×32×32×3) and labels (int64 N) of `rows` onto `device`."""
+    labels = pack.index["label"].to_numpy()[rows]
+    return torch.from_numpy(pack.images[rows]).to(device), torch.from_numpy(labels).to(device)

@@ -1,0 +1,113 @@
+"""The networks, by name. Each takes uint8 images and normalises them itself."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import vgg16_bn
+from torchvision.transforms import v2
+
+from lib.decode import SIDE
+from lib.errors import InputError
+
+
+def build_network(name: str, mean: Sequence[float], std: Sequence[float], dropout: float = 0.0) -> nn.Module:
+    """Return the network called `name`: uint8 images N×3×32×32 to logits float32 N×2 (FAKE, REAL).
+
+    `mean` and `std` (0–255, three channels) are those of the training images. `dropout` acts before the last
+    linear layer. Raises InputError for a name that is not in NETWORKS.
+    """
+    if name not in NETWORKS:
+        raise InputError(f"network {name!r} is not known: choose one of {', '.join(NETWORKS)}")
+    # A buffer-free transform: the statistics are written beside the weights (lib.weights).
+    normalise = v2.Compose([v2.ToDtype(torch.float32), v2.Normalize(list(mean), list(std))])
+    return nn.Sequential(normalise, NETWORKS[name](dropout))
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Count the trainable parameters."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def count_macs(network: nn.Module) -> int:
+    """Count the multiply-accumulates that one image takes (convolutions and linear layers)."""
+    image = torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8, device=next(network.parameters()).device)
+    training = network.training
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(image)
+    network.train(training)
+    return counter.get_total_flops() // 2
+
+
+class Residual(nn.Module):
+    """Add what `body` makes of its input to the input."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class GlobalMax(nn.Module):
+    """Reduce N×C×H×W to the maximum of each channel, N×C; unlike AdaptiveMaxPool2d, deterministic on GPUs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.amax((2, 3))
+
+
+def _conv_bn(width_in: int, width_out: int, activation: type[nn.Module]) -> list[nn.Module]:
+    return [nn.Conv2d(width_in, width_out, 3, padding=1, bias=False), nn.BatchNorm2d(width_out), activation()]
+
+
+def _plain(*widths: int, residual: bool = False) -> Callable[[float], nn.Module]:
+    """One convolution a stage, then a max-pool, as the earlier student project had them."""
+
+    def build(dropout: float) -> nn.Module:
+        layers: list[nn.Module] = []
+        for width_in, width in zip((3, *widths[:-1]), widths, strict=True):
+            # With a bias, though batch normalisation undoes it: the parameter counts are the earlier project's.
+            layers += [
+                nn.Conv2d(width_in, width, 3, padding=1),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            ]
+        if residual:
+            layers.append(Residual(nn.Sequential(*_conv_bn(widths[-1], widths[-1], nn.ReLU))))
+        return nn.Sequential(
+            *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(widths[-1], 2)
+        )
+
+    return build
+
+
+def _texture_net(dropout: float) -> nn.Module:
+    """Look at fine texture first: no stride before two layers, GELU, max-pools, a global maximum at the end.
+
+    The layout follows airbench (Jordan 2024, arXiv 2404.00498): a 2×2 stem, then stages of two convolutions.
+    """
+    layers: list[nn.Module] = [nn.Conv2d(3, 24, 2), nn.GELU()]
+    for width_in, width in ((24, 48), (48, 96), (96, 128)):
+        first, norm, activation = _conv_bn(width_in, width, nn.GELU)
+        layers += [first, nn.MaxPool2d(2), norm, activation, *_conv_bn(width, width, nn.GELU)]
+    return nn.Sequential(*layers, GlobalMax(), nn.Dropout(dropout), nn.Linear(128, 2))
+
+
+def _vgg16_bn(dropout: float) -> nn.Module:
+    """VGG16 with batch normalisation (torchvision's layers), with one linear layer for 32×32 inputs."""
+    return nn.Sequential(vgg16_bn(weights=None).features, nn.Flatten(), nn.Dropout(dropout), nn.Linear(512, 2))
+
+
+NETWORKS: dict[str, Callable[[float], nn.Module]] = {
+    "texture_net": _texture_net,
+    "plain_16_32": _plain(16, 32),
+    "plain_32_64": _plain(32, 64),
+    "plain_64_128": _plain(64, 128),
+    "plain_32_64_128": _plain(32, 64, 128),
+    "plain_32_64_128_256": _plain(32, 64, 128, 256),
+    "plain_32_64_128_residual": _plain(32, 64, 128, residual=True),
+    "vgg16_bn": _vgg16_bn,
+}

@@ -1,0 +1,62 @@
+"""Check what a notebook was given, before it does any work."""
+
+import ast
+import difflib
+import re
+from typing import Any
+
+from lib.errors import InputError
+from lib.files import ROOT
+
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "bool": bool, "int": int, "float": (int, float), "str": str, "list": list, "dict": dict,
+}  # fmt: skip
+_DECLARATION = re.compile(r"^(?P<name>\w+) = .+?  # type: (?P<type>\w+)\b")
+_INJECTED = "# Parameters"  # the first line of the cell that papermill and Ploomber insert
+
+
+def declared(notebook: str) -> dict[str, str]:
+    """Return the parameters of a notebook (by name, such as "02_train") with the names of their types."""
+    text = (ROOT / "notebooks" / f"{notebook}.py").read_text(encoding="utf-8")
+    cell = re.split(r"^# %%", text.partition('tags=["parameters"]')[2], maxsplit=1, flags=re.M)[0]
+    matches = (_DECLARATION.match(line) for line in cell.splitlines())
+    return {match["name"]: match["type"] for match in matches if match}
+
+
+def check(notebook: str, namespace: dict[str, Any]) -> None:
+    """Raise InputError for a parameter that the notebook does not have, or one of another type.
+
+    `namespace` is the notebook's `globals()`. papermill only warns of an unknown name, and takes `-p x true` and
+    YAML's `1e-3` as text: both would pass for a result that nobody asked for.
+    """
+    parameters = declared(notebook)
+    for name in _injected_names(namespace):
+        if name not in parameters:
+            near = difflib.get_close_matches(name, parameters, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(parameters)}"
+            raise InputError(f"{notebook} has no parameter {name!r}: {hint}")
+    for name, type_name in parameters.items():
+        value = namespace[name]
+        # True is an int to Python, never to a user.
+        fits = isinstance(value, _TYPES[type_name]) and (type_name == "bool" or not isinstance(value, bool))
+        if not fits:
+            raise InputError(
+                f"{notebook}: parameter {name!r} must be of type {type_name}, not {type(value).__name__} "
+                f"({value!r}){_hint(type_name, value)}"
+            )
+
+
+def _injected_names(namespace: dict[str, Any]) -> list[str]:
+    names = []
+    for cell in namespace.get("In", []):
+        if cell.startswith(_INJECTED):
+            for node in ast.parse(cell).body:
+                if isinstance(node, ast.Assign):
+                    names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return names
+
+
+def _hint(type_name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        return ""
+    return {"bool": ": write True or False", "float": ": write it as 0.001 or 1.0e-3"}.get(type_name, "")

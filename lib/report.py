@@ -1,0 +1,46 @@
+"""The report: the executed notebooks of a run, without their code, as one self-contained page."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from jinja2 import Template
+
+from lib.files import read_json, whole_file
+
+NOTEBOOKS = ("01_data", "02_train", "03_sweep", "04_evaluate", "05_compare_vgg")
+_TEMPLATE = Path(__file__).with_name("report.html.j2")
+
+
+def build(product: Any, upstream: Mapping[str, Mapping[str, Any]], profile: str, lib_hash: str) -> None:
+    """Write the report of a pipeline run to `product`.
+
+    `upstream` gives the products of each notebook: of all of them `nb`, of 02_train also `run`, of 04_evaluate
+    `metrics`. `lib_hash` only makes the pipeline run this again after an edit.
+    """
+    run = read_json(Path(upstream["02_train"]["run"]))
+    metrics = read_json(Path(upstream["04_evaluate"]["metrics"]))
+    chapters = {name: _chapter(Path(upstream[name]["nb"])) for name in NOTEBOOKS}
+    page = Template(_TEMPLATE.read_text(encoding="utf-8"), autoescape=True).render(
+        profile=profile, run=run, metrics=metrics, chapters=chapters
+    )
+    with whole_file(Path(str(product))) as partial:
+        partial.write_text(page, encoding="utf-8")
+
+
+def _chapter(notebook: Path) -> dict[str, str]:
+    """Return the title of an executed notebook and its text, tables and figures as HTML."""
+    from nbconvert import HTMLExporter  # here, because the pipeline imports this module at every start
+
+    content = nbformat.read(notebook, as_version=4)
+    title = content.cells[0].source.splitlines()[0].lstrip("# ")
+    content.cells[0].source = "\n".join(content.cells[0].source.splitlines()[1:])
+    # What a cell says on its way (progress bars) is not a result.
+    for cell in content.cells:
+        cell.outputs = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"] if "outputs" in cell else None
+        if cell.outputs is None:
+            del cell["outputs"]
+    exporter = HTMLExporter(template_name="basic", embed_images=True, exclude_input=True, exclude_output_prompt=True)
+    body, _ = exporter.from_notebook_node(content)
+    return {"title": title, "body": body}

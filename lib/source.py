@@ -1,0 +1,128 @@
+"""Open a data set, wherever it is: the sample, a folder, a zip, or Kaggle. What follows never knows which."""
+
+import re
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from lib import CLASSES, OBJECT_CLASSES
+from lib.errors import InputError
+from lib.files import project_path
+from lib.sample import make_sample
+
+SPLITS = ("train", "test")
+KAGGLE_DATASET = "birdy654/cifake-real-and-ai-generated-synthetic-images"
+
+_IMAGE_PATH = re.compile(r"(?P<top>(?:.*?/)?)(?P<split>train|test)/(?P<label>FAKE|REAL)/[^/]+\.(jpe?g|png)", re.I)
+_SUFFIX = re.compile(r" \((\d+)\)\.\w+$")
+_HIDDEN = re.compile(r"(^|/)(\.|__MACOSX/)")
+
+
+@dataclass(frozen=True)
+class Member:
+    """Name one image: its path inside the source, its split, its class, its CIFAR-10 object class."""
+
+    file: str
+    split: str
+    label: int
+    object_class: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """Hold the members of a data set in their canonical order, and a way to read each.
+
+    The order is train before test, FAKE before REAL, then by file name in code-point order.
+    `ignored` counts files in the class folders that are not images.
+    """
+
+    kind: str
+    location: str
+    members: tuple[Member, ...]
+    read: Callable[[Member], bytes] = field(repr=False)
+    ignored: int = 0
+
+
+def open_source(name: str, sample_folder: Path) -> Source:
+    """Open the data set called `name`: "sample", "kaggle", or the path of a folder or a zip.
+
+    The sample is made in `sample_folder`, offline. Raises InputError when the source cannot be found or
+    read, or when one of train/FAKE, train/REAL, test/FAKE, test/REAL has no image.
+    """
+    if name == "sample":
+        return _open_folder(make_sample(sample_folder), kind="sample")
+    if name == "kaggle":
+        return _open_folder(_download(), kind="kaggle")
+    path = project_path(name)
+    if path.is_dir():
+        return _open_folder(path, kind="folder")
+    if path.is_file():
+        return _open_zip(path)
+    raise InputError(f"source {name!r}: there is no {path}; give a zip, a folder, 'sample' or 'kaggle'")
+
+
+def _open_folder(path: Path, kind: str) -> Source:
+    names = [p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()]
+    members, top, ignored = _members(names, str(path))
+    return Source(kind, str(path), members, lambda member: (path / top / member.file).read_bytes(), ignored)
+
+
+def _open_zip(path: Path) -> Source:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"{path} is not a complete zip ({error}): download it again") from None
+    names = [info.filename for info in archive.infolist() if not info.is_dir()]
+    for name in names:
+        if name.startswith(("/", "\\")) or ".." in PurePosixPath(name.replace("\\", "/")).parts:
+            raise InputError(f"{path}: its member {name!r} points outside the archive: do not trust this file")
+    members, top, ignored = _members(names, str(path))
+
+    def read(member: Member) -> bytes:
+        try:
+            return archive.read(top + member.file)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise InputError(f"{path}: {member.file} is damaged ({error}): download the zip again") from None
+
+    return Source("zip", str(path), members, read, ignored)
+
+
+def _members(names: list[str], location: str) -> tuple[tuple[Member, ...], str, int]:
+    visible = [name for name in names if not _HIDDEN.search(name)]
+    matches = [(name, match) for name in visible if (match := _IMAGE_PATH.fullmatch(name))]
+    tops = {match["top"] for _, match in matches}
+    if len(tops) > 1:
+        raise InputError(f"{location} holds more than one data set ({', '.join(sorted(tops))}): give one of them")
+    top = tops.pop() if tops else ""
+    members = []
+    for name, match in matches:
+        split, label = match["split"].lower(), CLASSES.index(match["label"].upper())
+        members.append(Member(name.removeprefix(top), split, label, _object_class(name)))
+    present = {(member.split, member.label) for member in members}
+    for split in SPLITS:
+        for label, title in enumerate(CLASSES):
+            if (split, label) not in present:
+                raise InputError(f"{location} has no image in {split}/{title}: check that the data set is complete")
+    members.sort(key=lambda m: (SPLITS.index(m.split), m.label, m.file.rpartition("/")[2]))
+    return tuple(members), top, len(visible) - len(matches)
+
+
+def _object_class(name: str) -> str:
+    suffix = _SUFFIX.search(name)
+    number = int(suffix[1]) if suffix else 1
+    return OBJECT_CLASSES[number - 1] if 1 <= number <= len(OBJECT_CLASSES) else "unknown"
+
+
+def _download() -> Path:
+    import kagglehub  # here, because only this source needs it, and it is slow to import
+
+    try:
+        return Path(kagglehub.dataset_download(KAGGLE_DATASET))
+    except Exception as error:  # whatever it is, the user's remedy is the same
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"source 'kaggle': the download failed ({reason}); check the network, "
+            f"or download {KAGGLE_DATASET} by hand and give its zip as the source"
+        ) from None
