@@ -68,13 +68,7 @@ def _plain(*widths: int, residual: bool = False) -> Callable[[float], nn.Module]
     def build(dropout: float) -> nn.Module:
         layers: list[nn.Module] = []
         for width_in, width in zip((3, *widths[:-1]), widths, strict=True):
-            # With a bias, though batch normalisation undoes it: the parameter counts are the earlier project's.
-            layers += [
-                nn.Conv2d(width_in, width, 3, padding=1),
-                nn.BatchNorm2d(width),
-                nn.ReLU(),
-                nn.MaxPool2d(2),
-            ]
+            layers += [*_conv_bn(width_in, width, nn.ReLU), nn.MaxPool2d(2)]
         if residual:
             layers.append(Residual(nn.Sequential(*_conv_bn(widths[-1], widths[-1], nn.ReLU))))
         return nn.Sequential(

@@ -12,11 +12,14 @@ from lib.errors import InputError
 from lib.files import whole_file
 from lib.networks import build_network
 
+_ABOUT = "cifake"
+
 
 def save_weights(path: Path, network: nn.Module, name: str, mean: Sequence[float], std: Sequence[float]) -> None:
     """Write the weights of a network made by `build_network`, with its name and its input statistics."""
     tensors = {key: value.contiguous().cpu() for key, value in network.state_dict().items()}
-    about = {"network": name, "mean": json.dumps(list(mean)), "std": json.dumps(list(std))}
+    # One entry: safetensors writes several in any order, and the same weights should give the same file.
+    about = {_ABOUT: json.dumps({"network": name, "mean": list(mean), "std": list(std)})}
     with whole_file(path) as partial:
         save_file(tensors, partial, about)
 
@@ -28,9 +31,9 @@ def load_weights(path: Path) -> nn.Module:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            about = file.metadata()
+            about = json.loads(file.metadata()[_ABOUT])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is not a dict)
-        network = build_network(about["network"], json.loads(about["mean"]), json.loads(about["std"]))
+        network = build_network(about["network"], about["mean"], about["std"])
         network.load_state_dict(tensors)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: train a network first (02_train)") from None
