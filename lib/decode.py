@@ -1,5 +1,6 @@
 """Decode image files to 32×32 RGB pixels."""
 
+import hashlib
 import io
 from collections import Counter
 
@@ -11,8 +12,8 @@ from lib.errors import InputError
 SIDE = 32
 
 
-def decode(files: list[tuple[str, bytes]]) -> tuple[np.ndarray, Counter[str]]:
-    """Decode `(name, content)` pairs to one uint8 array N×32×32×3 (RGB, 0–255).
+def decode(files: list[tuple[str, bytes]]) -> tuple[np.ndarray, list[bytes], Counter[str]]:
+    """Decode `(name, content)` pairs to one uint8 array N×32×32×3 (RGB, 0–255), and identify each by a digest.
 
     Also count, by Pillow's mode name, the images that had to be converted to RGB (greyscale, CMYK, alpha,
     palette). Raises InputError for a file that is not an image, is truncated, or is not 32×32.
@@ -34,4 +35,5 @@ def decode(files: list[tuple[str, bytes]]) -> tuple[np.ndarray, Counter[str]]:
             raise
         except Exception as error:  # Pillow raises many kinds for damaged files
             raise InputError(f"{name} cannot be read as an image ({error}): replace or remove it") from None
-    return pixels, converted
+    digests = [hashlib.blake2b(image.data, digest_size=16).digest() for image in pixels]
+    return pixels, digests, converted

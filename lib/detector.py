@@ -45,7 +45,8 @@ class Detector(pl.LightningModule):
         groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(groups, self.learning_rate, weight_decay=self.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, steps, pct_start=0.2)
+        rise = max(0.2, 1.5 / steps)  # a rise of no step at all would divide by zero
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, steps, pct_start=rise)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _log(self, stage: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:

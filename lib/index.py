@@ -16,7 +16,7 @@ def build_index(members: Sequence[Member], digests: Sequence[bytes], val_fractio
     the first image with the same pixels (its own row when there is none before it); `in_train`, true for a test
     image that is pixel-identical to one in the source's train folders. `digests` identify the pixels.
     """
-    index = pd.DataFrame(members)
+    index = pd.DataFrame(members, columns=Member._fields)
     rows: dict[bytes, int] = {}
     index["twin"] = [rows.setdefault(digest, row) for row, digest in enumerate(digests)]
     # Train comes first in the order of members, so an image seen in train has its first twin there.

@@ -57,10 +57,11 @@ def build_pack(
             decoded = Parallel(workers if len(source.members) > _INLINE else 1, return_as="generator")(
                 delayed(decode)(chunk) for chunk in _contents(source)
             )
-            for pixels, modes in decoded:
-                for image in pixels:
-                    checksums[source.members[len(digests)].split].update(image.data)
-                    digests.append(hashlib.blake2b(image.data, digest_size=16).digest())
+            for pixels, chunk_digests, modes in decoded:
+                train = sum(member.split == "train" for member in source.members[len(digests) :][: len(pixels)])
+                checksums["train"].update(pixels[:train].data)
+                checksums["test"].update(pixels[train:].data)
+                digests += chunk_digests
                 converted += modes
                 file.write(pixels.data)
                 bar.update(len(pixels))
@@ -106,7 +107,7 @@ def _contents(source: Source) -> Iterator[list[tuple[str, bytes]]]:
 
 def _identify(source: Source, index: pd.DataFrame, checksums: dict[str, str]) -> dict[str, Any]:
     """Name the data set, which every result carries, and count its images and their duplicates."""
-    folder = index["file"].map(lambda file: Path(file).parent.as_posix())
+    folder = index["file"].str.rpartition("/")[0]
     first = index["twin"] == index.index
     counts = {f"{split}/{title}": int((folder == f"{split}/{title}").sum()) for split in SPLITS for title in CLASSES}
     full = all(sum(counts[f"{split}/{title}"] for title in CLASSES) == n for split, n in FULL_COUNTS.items())

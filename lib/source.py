@@ -5,7 +5,8 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import NamedTuple
 
 from lib import CLASSES, OBJECT_CLASSES
 from lib.errors import InputError
@@ -15,13 +16,14 @@ from lib.sample import make_sample
 SPLITS = ("train", "test")
 KAGGLE_DATASET = "birdy654/cifake-real-and-ai-generated-synthetic-images"
 
-_IMAGE_PATH = re.compile(r"(?P<top>(?:.*?/)?)(?P<split>train|test)/(?P<label>FAKE|REAL)/[^/]+\.(jpe?g|png)", re.I)
-_SUFFIX = re.compile(r" \((\d+)\)\.\w+$")
-_HIDDEN = re.compile(r"(^|/)(\.|__MACOSX/)")
+# An optional top folder, the split, the class, a name; the suffix "(k)" of the name tells the object class.
+_IMAGE_PATH = re.compile(
+    r"(?P<top>(?:.*?/)?)(?P<split>train|test)/(?P<label>FAKE|REAL)/[^/]+?(?: \((?P<k>\d+)\))?\.(?:jpe?g|png)", re.I
+)
+_HIDDEN = re.compile(r"(?:^|/)(?:\.|__MACOSX/)")
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """Name one image: its path inside the source, its split, its class, its CIFAR-10 object class."""
 
     file: str
@@ -76,7 +78,7 @@ def _open_zip(path: Path) -> Source:
         raise InputError(f"{path} is not a complete zip ({error}): download it again") from None
     names = [info.filename for info in archive.infolist() if not info.is_dir()]
     for name in names:
-        if name.startswith(("/", "\\")) or ".." in PurePosixPath(name.replace("\\", "/")).parts:
+        if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name):
             raise InputError(f"{path}: its member {name!r} points outside the archive: do not trust this file")
     members, top, ignored = _members(names, str(path))
 
@@ -99,7 +101,7 @@ def _members(names: list[str], location: str) -> tuple[tuple[Member, ...], str, 
     members = []
     for name, match in matches:
         split, label = match["split"].lower(), CLASSES.index(match["label"].upper())
-        members.append(Member(name.removeprefix(top), split, label, _object_class(name)))
+        members.append(Member(name.removeprefix(top), split, label, _object_class(match["k"])))
     present = {(member.split, member.label) for member in members}
     for split in SPLITS:
         for label, title in enumerate(CLASSES):
@@ -109,9 +111,8 @@ def _members(names: list[str], location: str) -> tuple[tuple[Member, ...], str, 
     return tuple(members), top, len(visible) - len(matches)
 
 
-def _object_class(name: str) -> str:
-    suffix = _SUFFIX.search(name)
-    number = int(suffix[1]) if suffix else 1
+def _object_class(suffix: str | None) -> str:
+    number = int(suffix or 1)
     return OBJECT_CLASSES[number - 1] if 1 <= number <= len(OBJECT_CLASSES) else "unknown"
 
 

@@ -95,17 +95,16 @@ def train(pack: Pack, settings: Settings, folder: Path, wandb: str = "disabled",
     claim(checkpoints, {"settings": {**asdict(settings), "threads": threads}, "lib_hash": code, **pack.identity()})
     last = checkpoints / "last.ckpt"
     history = History(folder / "history.csv", settings.epochs, progress)
-    best = ModelCheckpoint(
-        checkpoints, "best", monitor="val/acc", mode="max", save_last=True,
-        save_on_train_epoch_end=True, enable_version_counter=False,
-    )  # fmt: skip
+    every_epoch = {"dirpath": checkpoints, "save_on_train_epoch_end": True, "enable_version_counter": False}
+    best = ModelCheckpoint(filename="best", monitor="val/acc", mode="max", **every_epoch)
+    latest = ModelCheckpoint(filename="last", **every_epoch)
     logger = _wandb_logger(wandb, settings, folder)
     try:
         with _quiet_lightning():
             trainer = pl.Trainer(
                 accelerator=device.type, devices=1, precision=PRECISIONS[settings.precision],
                 max_epochs=settings.epochs, reload_dataloaders_every_n_epochs=1, num_sanity_val_steps=0,
-                callbacks=[history, best], logger=logger, default_root_dir=folder, deterministic=True,
+                callbacks=[history, best, latest], logger=logger, default_root_dir=folder, deterministic=True,
                 enable_progress_bar=False, enable_model_summary=False,
             )  # fmt: skip
             trainer.fit(detector, data, ckpt_path=last if last.is_file() else None, weights_only=True)
@@ -115,7 +114,7 @@ def train(pack: Pack, settings: Settings, folder: Path, wandb: str = "disabled",
         history.close()
         if logger:
             logger.experiment.finish()
-    best_epoch = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
+    best_epoch = torch.load(checkpoints / "best.ckpt", weights_only=True, map_location="cpu")
     detector.load_state_dict(best_epoch["state_dict"])
     save_weights(folder / "weights.safetensors", network, settings.network, pack.facts["mean"], pack.facts["std"])
     figures = history.table().iloc[best_epoch["epoch"]]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -28,7 +29,9 @@ def lab(root: Path, config: Path, private: Path) -> Iterator[httpx.Client]:
     runtime = private / "runtime"
     folders = {"CONFIG": config, "DATA": private / "data", "RUNTIME": runtime}
     env = os.environ | {f"JUPYTER_{name}_DIR": str(folder) for name, folder in folders.items()}
-    env |= {"IPYTHONDIR": str(private / "ipython"), "MPLBACKEND": ""}
+    # The kernels import lib from `root`: what the notebooks write stays under it.
+    env |= {"IPYTHONDIR": str(private / "ipython"), "PYTHONPATH": str(root)}
+    env.pop("MPLBACKEND", None)
     private.mkdir(parents=True, exist_ok=True)
     log = private / "server.log"
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"]
@@ -90,7 +93,10 @@ def run_in_lab(server: httpx.Client, path: str) -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[httpx.Client]:
-    with lab(ROOT, ROOT / ".jupyter", tmp_path_factory.mktemp("jupyter")) as client:
+    root = tmp_path_factory.mktemp("lab")
+    for name in ("lib", "notebooks", "parameters"):
+        shutil.copytree(ROOT / name, root / name)
+    with lab(root, ROOT / ".jupyter", tmp_path_factory.mktemp("jupyter")) as client:
         yield client
 
 

@@ -1,0 +1,96 @@
+"""The pipeline, run by Ploomber on the sample."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ploomber
+
+from lib.files import ROOT, project_path, read_json
+
+pytestmark = pytest.mark.slow
+
+
+TASKS = ("01_data", "02_train", "03_sweep", "04_evaluate", "05_compare_vgg", "report")
+
+
+def ran(output: str) -> dict[str, bool]:
+    """Read from Ploomber's table of a build which tasks ran."""
+    return {name: answer == "True" for name, answer in re.findall(r"^(\w+) +(True|False) ", output, re.M)}
+
+
+def outdated(*arguments: str, cwd: Path = ROOT, **env: str) -> set[str]:
+    """Return the tasks that Ploomber's status calls outdated."""
+    table = ploomber("status", *arguments, cwd=cwd, COLUMNS="400", **env)
+    rows = re.findall(
+        r"^(\w+) {2,}(?:[\w ]+?ago[^ ]*|Has not been run)[^\n]*? {2,}(False|[A-Z][^\n]*?) {2,}", table, re.M
+    )
+    assert {name for name, _ in rows} == set(TASKS), table
+    return {name for name, answer in rows if answer != "False"}
+
+
+def test_sample_passes_85_percent_but_is_not_perfect(sample_build: Path) -> None:
+    metrics = read_json(sample_build / "04_evaluate" / "metrics.json")
+    assert metrics["data"] == "sample"
+    assert 0.85 < metrics["test"]["accuracy"]["value"] < 0.99
+    assert metrics["test_not_in_train"]["accuracy"]["n"] == 992
+
+
+def test_report_is_one_file_with_every_figure_and_says_sample(sample_build: Path) -> None:
+    page = (sample_build / "report.html").read_text(encoding="utf-8")
+    assert "they are not results on CIFAKE" in page
+    assert page.count("data:image/png;base64,") >= 12
+    assert not re.findall(r"""(?:src|href)=["'](?!#|data:)[^"']+""", page), "something lies outside the file"
+    assert "Traceback" not in page
+    accuracy = read_json(sample_build / "04_evaluate" / "metrics.json")["test"]["accuracy"]["value"]
+    assert f"{100 * accuracy:.2f} %" in page
+
+
+def test_comparison_holds_both_networks_on_the_same_images(sample_build: Path) -> None:
+    comparison = read_json(sample_build / "05_compare_vgg" / "comparison.json")
+    assert comparison["runs"]["VGG16-BN"]["parameters"]["network"] == "vgg16_bn"
+    assert comparison["mcnemar"]["n"] == 1000
+    ours, theirs = (comparison["figures"][name]["test"]["accuracy"]["value"] for name in ("ours", "VGG16-BN"))
+    assert comparison["mcnemar"]["difference"] == pytest.approx(ours - theirs)
+
+
+def test_second_build_runs_nothing(sample_build: Path) -> None:
+    assert ran(ploomber("build", "--env--outputs", str(sample_build))) == dict.fromkeys(TASKS, False)
+
+
+def test_changed_parameter_makes_stale_what_depends_on_it(sample_build: Path) -> None:
+    here = ("--env--outputs", str(sample_build))
+    assert outdated(*here) == set()
+    assert outdated(*here, "--env--vgg_epochs", "9") == {"05_compare_vgg", "report"}
+    assert outdated(*here, "--env--split_seed", "9") == set(TASKS)
+
+
+def test_edit_in_lib_makes_its_users_stale(sample_build: Path, tmp_path: Path) -> None:
+    for name in ("lib", "notebooks", "parameters"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for name in ("pipeline.yaml", "env.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    here = {"cwd": tmp_path, "PYTHONPATH": str(tmp_path)}
+    assert outdated("--env--outputs", str(sample_build), **here) == set()
+    sweep = tmp_path / "lib" / "sweep.py"
+    sweep.write_text(sweep.read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
+    assert outdated("--env--outputs", str(sample_build), **here) == {"03_sweep", "report"}
+
+
+@pytest.mark.parametrize("profile", ["cpu", "gpu"])
+def test_full_profiles_change_the_default_one_and_write_elsewhere(profile: str) -> None:
+    content = yaml.safe_load(project_path(f"parameters/{profile}.yaml").read_text())
+    base = yaml.safe_load(project_path("parameters/sample.yaml").read_text())
+    del content["meta"]
+    assert set(content) <= set(base), "a profile changes only what the default one has"
+    assert all(content[key] != base[key] for key in content), "a profile holds only what differs"
+    listing = ploomber("status", PLOOMBER_ENV_FILENAME=f"env.{profile}.yaml", COLUMNS="400")
+    assert f"File('outputs/{profile}/report.html')" in listing
+
+
+def test_plot_and_report_of_ploomber(tmp_path: Path) -> None:
+    for command in ("plot", "report"):
+        ploomber(command, "--output", str(tmp_path / f"{command}.html"))
+        assert "05_compare_vgg" in (tmp_path / f"{command}.html").read_text(encoding="utf-8")
