@@ -30,11 +30,12 @@ def counts(index: pd.DataFrame) -> Figure:
     table = index.assign(label=index["label"].map(dict(enumerate(CLASSES))))
     grid = sns.catplot(
         table, x="object_class", hue="label", hue_order=CLASSES, col="split", col_order=["train", "val", "test"],
-        kind="count", palette=COLOURS, height=3, aspect=1.25, sharey=False,
+        order=sorted(index["object_class"].unique()), kind="count", palette=COLOURS, height=3, aspect=1.2, sharey=False,
     )  # fmt: skip
-    grid.set_axis_labels("", "images").tick_params(axis="x", rotation=60)
-    grid.set_titles("{col_name}")
-    return _finished(grid.figure)
+    grid.set_axis_labels("", "images").set_titles("{col_name}").tick_params(axis="x", rotation=60)
+    sns.move_legend(grid, "upper center", ncol=2, title=None, bbox_to_anchor=(0.5, 1.08))
+    plt.close(grid.figure)
+    return grid.figure
 
 
 def examples(images: np.ndarray, labels: np.ndarray, per_class: int = 16) -> Figure:
@@ -163,9 +164,12 @@ def trials(table: pd.DataFrame, parameters: list[str], metric: str) -> Figure:
     for ax, name in zip(axes.flat, parameters, strict=True):
         ax.plot(table[name], table[metric], "o", color=NEUTRAL)
         ax.plot(table.loc[best, name], table.loc[best, metric], "o", color=COLOURS["FAKE"], ms=9)
-        if pd.api.types.is_numeric_dtype(table[name]) and (table[name] > 0).all():
-            spread = table[name].max() / table[name].min()
-            ax.set_xscale("log" if spread >= 4 else "linear")
+        values = table[name].unique()
+        if pd.api.types.is_numeric_dtype(table[name]):
+            ax.set_xscale("log" if values.min() > 0 and values.max() / values.min() >= 4 else "linear")
+            if len(values) <= 6:
+                ax.set_xticks(values, [f"{value:g}" for value in values])
+                ax.minorticks_off()
         ax.set_xlabel(name)
     axes[0, 0].set_ylabel(metric)
     return _finished(fig)

@@ -1,5 +1,6 @@
 """The report: the executed notebooks of a run, without their code, as one self-contained page."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,9 @@ def _chapter(notebook: Path) -> dict[str, str]:
     content = nbformat.read(notebook, as_version=4)
     title = content.cells[0].source.splitlines()[0].lstrip("# ")
     content.cells[0].source = "\n".join(content.cells[0].source.splitlines()[1:])
-    # What a cell says on its way (progress bars) is not a result.
     for cell in content.cells:
-        cell.outputs = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"] if "outputs" in cell else None
-        if cell.outputs is None:
-            del cell["outputs"]
+        if cell.cell_type == "code":  # what a cell says on its way (progress bars) is not a result
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     exporter = HTMLExporter(template_name="basic", embed_images=True, exclude_input=True, exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(content)
-    return {"title": title, "body": body}
+    return {"title": title, "body": re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="#\1"', body)}

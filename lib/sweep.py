@@ -18,6 +18,7 @@ from lib.resume import claim
 
 NOTEBOOK = "02_train"
 METRICS = {"val/acc": "val_acc", "val/loss": "val_loss"}  # W&B's name and that in run.json
+_PATH = str(ROOT / "notebooks" / f"{NOTEBOOK}.ipynb")
 _DISTRIBUTIONS = ("values", "value", "min", "max", "distribution")
 
 
@@ -62,7 +63,8 @@ def run_sweep(
     a finished trial is never run again. A trial that fails is recorded as failed, and the sweep goes on. Raises
     InputError when no trial succeeds.
     """
-    claim(folder, {"specification": spec, "fixed": fixed, **identity})
+    defaults = {name: about["default"] for name, about in papermill.inspect_notebook(_PATH).items()}
+    claim(folder, {"specification": spec, "fixed": fixed, "defaults": defaults, **identity})
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         storage=f"sqlite:///{folder / 'study.db'}", study_name=NOTEBOOK, load_if_exists=True,
@@ -101,7 +103,7 @@ def _run_trial(parameters: dict[str, Any], folder: Path, metric: str) -> float:
     files = {"nb": f"{NOTEBOOK}.ipynb", "run": "run.json", "history": "history.csv", "weights": "weights.safetensors"}
     product = {key: str(folder / name) for key, name in files.items()}
     papermill.execute_notebook(
-        ROOT / "notebooks" / f"{NOTEBOOK}.ipynb", product["nb"], {**parameters, "product": product},
+        _PATH, product["nb"], {**parameters, "product": product},
         progress_bar=False, cwd=ROOT,
     )  # fmt: skip
     return read_json(folder / "run.json")[METRICS[metric]]

@@ -46,7 +46,7 @@ plots.use_style()
 
 # %%
 pack_folder = project_path(product["pack"]).parent
-opened = open_source(source, sample_folder=pack_folder.parent / "source")
+opened = open_source(source, pack_folder.parent / "source")
 print(f"{len(opened.members):,} images in a source of kind {opened.kind!r}")
 
 # %%

@@ -49,7 +49,7 @@ specification
 pack = open_pack(project_path(upstream["01_data"]["pack"]).parent)
 fixed = {"epochs": sweep_epochs, "train_images": sweep_images, "wandb": wandb}
 fixed["upstream"] = {"01_data": {"pack": str(project_path(upstream["01_data"]["pack"]))}}
-identity = {"pack": pack.identity(), "lib_hash": hash_of("02_train")}
+identity = {"pack": pack.identity(), "lib_hash": hash_of(module="training")}
 
 # %% [markdown]
 # ## Trials
