@@ -1,5 +1,6 @@
 """Sweep: many papermill runs of one notebook, their parameters proposed by Optuna from a W&B specification."""
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,14 @@ def run_sweep(
         direction=spec["metric"].get("goal", "minimize"), sampler=_sampler(spec, seed),
     )  # fmt: skip
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)  # a killed run left it
+        # A killed run left it: put aside what it was, and its parameters at the end of the queue.
+        study.tell(trial.number, state=TrialState.PRUNED)
         study.enqueue_trial(trial.params)
+    if spec["method"] == "grid":
+        for combination in itertools.product(*_grid(spec).values()):
+            study.enqueue_trial(dict(zip(_grid(spec), combination, strict=True)), skip_if_exists=True)
     budget = spec.get("run_cap") or math.prod(len(values) for values in _grid(spec).values())
-    done = len(study.get_trials(states=(TrialState.COMPLETE,)))
+    done = len(study.get_trials(states=(TrialState.COMPLETE, TrialState.FAIL)))
 
     def objective(trial: optuna.Trial) -> float:
         chosen = {name: _suggest(trial, name, choice) for name, choice in spec["parameters"].items()}
@@ -112,7 +117,8 @@ def _run_trial(parameters: dict[str, Any], folder: Path, metric: str) -> float:
 def _table(study: optuna.Study, metric: str) -> pd.DataFrame:
     """Return one row a trial: number, state, parameters, metric, and whether it is the best."""
     table = pd.DataFrame(
-        {"trial": t.number, "state": t.state.name.lower(), **t.params, metric: t.value} for t in study.get_trials()
+        {"trial": t.number, "state": t.state.name.lower(), **t.params, metric: t.value}
+        for t in study.get_trials(states=(TrialState.COMPLETE, TrialState.FAIL))
     )
     values = table[metric].where(table["state"] == "complete")
     if values.isna().all():
@@ -127,9 +133,8 @@ def _grid(spec: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def _sampler(spec: dict[str, Any], seed: int) -> optuna.samplers.BaseSampler:
-    if spec["method"] == "grid":
-        return optuna.samplers.GridSampler(_grid(spec), seed=seed)
-    return optuna.samplers.RandomSampler(seed) if spec["method"] == "random" else optuna.samplers.TPESampler(seed=seed)
+    # A grid needs none: all its trials are in the queue from the start.
+    return optuna.samplers.TPESampler(seed=seed) if spec["method"] == "bayes" else optuna.samplers.RandomSampler(seed)
 
 
 def _suggest(trial: optuna.Trial, name: str, choice: dict[str, Any]) -> Any:
