@@ -5,6 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lib.errors import InputError
+
 Batch = tuple[Tensor, Tensor]
 
 
@@ -12,7 +14,8 @@ class Detector(pl.LightningModule):
     """Train a network on batches of `(images, labels)`: AdamW under a one-cycle learning rate.
 
     The rate rises to `learning_rate` over the first fifth of all steps and falls to near 0 (Smith & Topin 2018,
-    arXiv 1708.07120). Weight decay acts on convolutions and linear layers, not on norms and biases.
+    arXiv 1708.07120). Weight decay acts on convolutions and linear layers, not on norms and biases. Raises
+    InputError for a training of a single step.
     """
 
     def __init__(
@@ -45,6 +48,8 @@ class Detector(pl.LightningModule):
         groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(groups, self.learning_rate, weight_decay=self.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
+        if steps < 2:
+            raise InputError("training would have a single step: lower batch_size, or raise epochs or train_images")
         rise = max(0.2, 1.5 / steps)  # a rise of no step at all would divide by zero
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, steps, pct_start=rise)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -109,7 +109,7 @@ def test_papermill_with_overrides_and_with_a_file(sample_build: Path, tmp_path: 
         "02_train": (["-p", "epochs", "1"], {"network": "plain_16_32", "wandb": "disabled"}),
         "03_sweep": (["-p", "sweep_images", "200"], {"sweep": str(small_sweep(tmp_path)), "wandb": "disabled"}),
         "04_evaluate": (["-p", "accelerator", "cpu"], {}),
-        "05_compare_vgg": (["-p", "vgg_epochs", "1"], {"vgg_train_images": 100, "wandb": "disabled"}),
+        "05_compare_vgg": (["-p", "vgg_epochs", "1"], {"vgg_train_images": 256, "wandb": "disabled"}),
     }
     for name, (flags, content) in changes.items():
         (tmp_path / "parameters.yaml").write_text(yaml.safe_dump(common | content))

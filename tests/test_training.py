@@ -161,6 +161,13 @@ def test_more_training_images_than_there_are(sample_pack: Pack, tmp_path: Path) 
         train(sample_pack, settings(train_images=9999), tmp_path, progress=False)
 
 
+@pytest.mark.parametrize("images", [200, 300, 500])
+def test_two_steps_are_enough_and_one_is_refused(sample_pack: Pack, tmp_path: Path, images: int) -> None:
+    train(sample_pack, settings(train_images=images, epochs=1), tmp_path, progress=False)
+    with pytest.raises(InputError, match="a single step: lower batch_size"):
+        train(sample_pack, settings(train_images=100, epochs=1), tmp_path, progress=False)
+
+
 def test_unknown_wandb_mode(sample_pack: Pack, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="wandb is 'on'"):
         train(sample_pack, settings(), tmp_path, wandb="on", progress=False)
