@@ -184,6 +184,9 @@ def cost_and_accuracy(rows: dict[str, dict[str, Any]]) -> Figure:
         ax.plot(row["macs"] / 1e6, 100 * figure["value"], "o", color=COLOURS["REAL"])
         ax.annotate(name, (row["macs"] / 1e6, 100 * figure["value"]), (7, 0), textcoords="offset points")
     ax.set(xscale="log", xlabel="million multiply-accumulates an image", ylabel="accuracy (%)")
+    cost = sorted(row["macs"] / 1e6 for row in rows.values())
+    ax.set_xticks(cost, [f"{value:.0f}" for value in cost])
+    ax.minorticks_off()
     ax.margins(x=0.3)
     return _finished(fig)
 
