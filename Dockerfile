@@ -28,7 +28,7 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
 CMD ["uvicorn", "lib.service:app", "--host", "0.0.0.0"]
 
 FROM installer AS project
-RUN uv pip install --no-cache --require-hashes -r requirements.txt
+RUN uv pip install --no-cache --require-hashes --compile-bytecode -r requirements.txt
 COPY --chown=cifake . .
 RUN uv pip install --no-cache --no-deps --no-build-isolation --editable .
 ENV JUPYTER_CONFIG_DIR=/cifake/.jupyter PLOOMBER_STATS_ENABLED=false
