@@ -34,6 +34,11 @@ def sample_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return outputs
 
 
+def untraced() -> dict[str, str]:
+    """Return the environment without what makes coverage follow a child: tracing slows training."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+
+
 def ploomber(*arguments: str, cwd: Path = ROOT, **env: str) -> str:
     """Run Ploomber as a user does, and return what it prints; fail when it fails."""
     run = subprocess.run(

@@ -1,7 +1,6 @@
 """JupyterLab as `make lab` starts it: the real server on loopback, the committed config, a real kernel."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import httpx
 import nbformat
 import pytest
 import websocket
+from conftest import untraced
 from jupyter_server.serverapp import list_running_servers
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +28,7 @@ def lab(root: Path, config: Path, private: Path) -> Iterator[httpx.Client]:
     """Start JupyterLab in `root` on a free port, and yield a client that holds its token."""
     runtime = private / "runtime"
     folders = {"CONFIG": config, "DATA": private / "data", "RUNTIME": runtime}
-    env = os.environ | {f"JUPYTER_{name}_DIR": str(folder) for name, folder in folders.items()}
+    env = untraced() | {f"JUPYTER_{name}_DIR": str(folder) for name, folder in folders.items()}
     # The kernels import lib from `root`: what the notebooks write stays under it.
     env |= {"IPYTHONDIR": str(private / "ipython"), "PYTHONPATH": str(root)}
     env.pop("MPLBACKEND", None)

@@ -1,6 +1,5 @@
 """The notebooks: their form, their parameters, and that the same run gives the same outputs."""
 
-import os
 import re
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import nbformat
 import papermill
 import pytest
 import yaml
+from conftest import untraced
 
 from lib.files import ROOT, project_path
 from lib.parameters import declared
@@ -60,7 +60,7 @@ def test_parameters_are_those_of_the_pipeline_and_of_the_profile(name: str) -> N
 def run_papermill(name: str, folder: Path, *options: str) -> str:
     """Run a notebook by papermill's command line; return "" or what it printed when it failed."""
     command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / f"{name}.ipynb"), str(folder / "out.ipynb")]
-    run = subprocess.run([*command, *options], cwd=folder, capture_output=True, text=True)
+    run = subprocess.run([*command, *options], cwd=folder, env=untraced(), capture_output=True, text=True)
     return "" if run.returncode == 0 else run.stdout + run.stderr
 
 
@@ -135,7 +135,7 @@ def test_replaying_the_executed_notebooks_gives_the_same_outputs(sample_build: P
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "--nbval", "--nbval-sanitize-with", str(HERE / "nbval.cfg"),
          "--nbval-cell-timeout", "600", "-p", "no:cacheprovider", "-q", "--rootdir", str(tmp_path), *map(str, copies)],
-        cwd=tmp_path, env={**os.environ, "PYTEST_ADDOPTS": ""}, capture_output=True, text=True,
+        cwd=tmp_path, env={**untraced(), "PYTEST_ADDOPTS": ""}, capture_output=True, text=True,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-6000:]
     names = ("02_train/weights.safetensors", "04_evaluate/predictions.csv", "05_compare_vgg/weights.safetensors")
