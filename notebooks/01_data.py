@@ -12,7 +12,7 @@
 #
 # **Reads** a source: the sample that the project makes itself, or CIFAKE as a folder, a zip or from Kaggle.
 # **Writes** the pack: pixels, a table with one row an image, and what is known of the whole.
-# **Takes** 10 s on the sample; on all of CIFAKE less than a minute.
+# **Takes** 20 s on the sample; on all of CIFAKE half a minute.
 
 # %% tags=["parameters"]
 source = "sample"  # type: str sample, kaggle, or the path of a folder or a zip
