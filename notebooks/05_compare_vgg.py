@@ -16,8 +16,8 @@
 # **Takes** 40 s on the sample; on CIFAKE ten minutes on two cores, for a ninth of the training images.
 
 # %% tags=["parameters"]
-vgg_epochs = 4  # type: int
-vgg_train_images = 0  # type: int train on so many images of a fixed random choice (0: all)
+vgg_epochs = 3  # type: int
+vgg_train_images = 600  # type: int train on so many images of a fixed random choice (0: all)
 vgg_batch_size = 128  # type: int
 vgg_learning_rate = 0.001  # type: float
 accelerator = "auto"  # type: str auto, cpu or gpu
