@@ -25,8 +25,12 @@ class Batches:
     """Iterate over `(images, labels)`: uint8 N×3×32×32 in channels-last memory, and int64 N.
 
     All images lie on one device as one N×32×32×3 tensor. One gather a batch picks its images, mirrors and
-    moves them: no image is ever touched alone. With `seed` given the order and the augmentation are random and
-    the same for the same seed; without, the images come as they are, in order.
+    moves them: no image is ever touched alone. With `seed` given the order is random, and the same for the same
+    seed; without, the images come in order. Batches differ in length by one image at most: a short last one would
+    be a poor sample for batch normalisation.
+
+    Of `ranks` processes that train together, each iterates over its own part of every batch, and all of them
+    together see what one process alone would have seen.
     """
 
     def __init__(
@@ -36,25 +40,26 @@ class Batches:
         batch_size: int,
         augmentation: Augmentation | None = None,
         seed: int | None = None,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         self.images, self.labels, self.batch_size = images, labels, batch_size
         self.augmentation, self.seed = augmentation, seed
+        self.rank, self.ranks = rank, ranks
 
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        if self.seed is None:
-            for images, labels in zip(
-                self.images.split(self.batch_size), self.labels.split(self.batch_size), strict=True
-            ):
-                yield images.permute(0, 3, 1, 2), labels
-            return
         # Always drawn on the CPU, so that every device sees the same images.
-        generator = torch.Generator().manual_seed(self.seed)
-        for rows in torch.randperm(len(self.images), generator=generator).split(self.batch_size):
-            images = gather(self.images, rows, *draw(self.augmentation, len(rows), generator))
-            yield images, self.labels[rows.to(self.labels.device)]
+        generator = torch.Generator()
+        order = torch.arange(len(self.images))
+        if self.seed is not None:
+            order = torch.randperm(len(order), generator=generator.manual_seed(self.seed))
+        for batch in order.tensor_split(len(self)):
+            drawn = draw(self.augmentation, len(batch), generator)
+            rows, *moves = (part.tensor_split(self.ranks)[self.rank] for part in (batch, *drawn))
+            yield gather(self.images, rows, *moves), self.labels[rows.to(self.labels.device)]
 
 
 def draw(augmentation: Augmentation | None, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -111,17 +116,22 @@ class PackData(pl.LightningDataModule):
         # The subset does not follow `seed`: runs that differ in nothing else train on the same images.
         self.train_rows = np.random.default_rng(0).permutation(rows)[: train_images or None]
 
+    def some_images(self, n: int = 1000) -> Tensor:
+        """Return the first `n` images to train on (or all of fewer), uint8 N×3×32×32."""
+        return tensors(self.pack, self.train_rows[:n])[0].permute(0, 3, 1, 2)
+
     def setup(self, stage: str) -> None:
         device = self.trainer.strategy.root_device
         self.train = tensors(self.pack, self.train_rows, device)
         self.val = tensors(self.pack, self.pack.rows("val"), device)
+        self.part = {"rank": self.trainer.global_rank, "ranks": self.trainer.world_size}
 
     def train_dataloader(self) -> Batches:
         epoch_seed = self.seed * 10_000 + self.trainer.current_epoch
-        return Batches(*self.train, self.batch_size, self.augmentation, epoch_seed)
+        return Batches(*self.train, self.batch_size, self.augmentation, epoch_seed, **self.part)
 
     def val_dataloader(self) -> Batches:
-        return Batches(*self.val, self.batch_size)
+        return Batches(*self.val, self.batch_size, **self.part)
 
 
 def tensors(pack: Pack, rows: np.ndarray, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:

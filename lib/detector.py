@@ -6,25 +6,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.errors import InputError
+from lib.muon import Muon
+from lib.settings import Settings
 
 Batch = tuple[Tensor, Tensor]
 
 
 class Detector(pl.LightningModule):
-    """Train a network on batches of `(images, labels)`: AdamW under a one-cycle learning rate.
+    """Train a network on batches of `(images, labels)`: Muon and AdamW under a one-cycle learning rate.
 
-    The rate rises to `learning_rate` over the first fifth of all steps and falls to near 0 (Smith & Topin 2018,
-    arXiv 1708.07120). Weight decay acts on convolutions and linear layers, not on norms and biases. Raises
-    InputError for a training of a single step.
+    Muon moves the filters of convolutions, AdamW everything else, or everything where `muon_rate` is 0. The rates
+    rise linearly over the first tenth of all steps and fall linearly to near 0 (Smith & Topin 2018, arXiv
+    1708.07120). Weight decay acts on what AdamW moves, but for norms and biases. Raises InputError for a training
+    of a single step.
     """
 
-    def __init__(
-        self, network: nn.Module, learning_rate: float, weight_decay: float, label_smoothing: float, seed: int
-    ) -> None:
+    def __init__(self, network: nn.Module, settings: Settings) -> None:
         super().__init__()
-        self.network = network
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.label_smoothing, self.seed = label_smoothing, seed
+        self.network, self.seed, self.label_smoothing = network, settings.seed, settings.label_smoothing
+        self.muon_rate, self.learning_rate = settings.muon_rate, settings.learning_rate
+        self.weight_decay = settings.weight_decay
 
     def on_train_epoch_start(self) -> None:
         # Dropout draws from the global generator: a resumed epoch must draw what the unbroken run drew.
@@ -43,18 +44,31 @@ class Detector(pl.LightningModule):
         self._log("val", F.cross_entropy(logits, labels), logits, labels)
 
     def configure_optimizers(self) -> dict[str, object]:
-        decayed = [p for p in self.parameters() if p.ndim > 1]
-        others = [p for p in self.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, self.learning_rate, weight_decay=self.weight_decay)
+        optimizer = self._optimizer()
         steps = int(self.trainer.estimated_stepping_batches)
         if steps < 2:
             raise InputError("training would have a single step: lower batch_size, or raise epochs or train_images")
-        rise = max(0.2, 1.5 / steps)  # a rise of no step at all would divide by zero
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, steps, pct_start=rise)
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        rise = max(0.1, 1.5 / steps)  # a rise of no step at all would divide by zero
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, peaks, steps, pct_start=rise, anneal_strategy="linear", cycle_momentum=False
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        # A convolution without a bias has a batch normalisation after it, which Muon relies on.
+        convolutions = [layer for layer in self.modules() if isinstance(layer, nn.Conv2d) and layer.bias is None]
+        filters = [layer.weight for layer in convolutions] if self.muon_rate else []
+        others = [p for p in self.parameters() if not any(p is bank for bank in filters)]
+        groups = [
+            {"params": [p for p in others if p.ndim > 1]},
+            {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        if filters:
+            return Muon(filters, groups, self.muon_rate, self.learning_rate, self.weight_decay)
+        return torch.optim.AdamW(groups, self.learning_rate, weight_decay=self.weight_decay)
 
     def _log(self, stage: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         accuracy = (logits.argmax(1) == labels).float().mean()
         figures = {f"{stage}/loss": loss.detach(), f"{stage}/acc": accuracy}
-        self.log_dict(figures, on_step=False, on_epoch=True, batch_size=len(labels))
+        self.log_dict(figures, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)

@@ -10,19 +10,43 @@ from torchvision.transforms import v2
 
 from lib.decode import SIDE
 from lib.errors import InputError
+from lib.texture_net import WhitenedConv2d, texture_net
 
 
-def build_network(name: str, mean: Sequence[float], std: Sequence[float], dropout: float = 0.0) -> nn.Module:
+class Network(nn.Module):
+    """Normalise uint8 images, and let `body` answer; with `mirror`, in evaluation, for both mirror images."""
+
+    def __init__(self, body: nn.Module, mean: Sequence[float], std: Sequence[float], mirror: bool) -> None:
+        super().__init__()
+        # Without buffers: the statistics are written beside the weights (lib.weights).
+        self.normalise = v2.Compose([v2.ToDtype(torch.float32), v2.Normalize(list(mean), list(std))])
+        self.body, self.mirror = body, mirror
+
+    def fit(self, images: Tensor) -> None:
+        """Let layers that start from statistics take them from training images (uint8 N×3×32×32)."""
+        for layer in self.modules():
+            if isinstance(layer, WhitenedConv2d):
+                layer.fit(self.normalise(images))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.normalise(images)
+        if self.mirror and not self.training:
+            return (self.body(x) + self.body(x.flip(3))) / 2
+        return self.body(x)
+
+
+def build_network(
+    name: str, mean: Sequence[float], std: Sequence[float], dropout: float = 0.0, mirror: bool = False
+) -> Network:
     """Return the network called `name`: uint8 images N×3×32×32 to logits float32 N×2 (FAKE, REAL).
 
     `mean` and `std` (0–255, three channels) are those of the training images. `dropout` acts before the last
-    linear layer. Raises InputError for a name that is not in NETWORKS.
+    linear layer. With `mirror` the network in evaluation averages its logits over an image and its mirror image.
+    Raises InputError for a name that is not in NETWORKS.
     """
     if name not in NETWORKS:
         raise InputError(f"network {name!r} is not known: choose one of {', '.join(NETWORKS)}")
-    # A buffer-free transform: the statistics are written beside the weights (lib.weights).
-    normalise = v2.Compose([v2.ToDtype(torch.float32), v2.Normalize(list(mean), list(std))])
-    return nn.Sequential(normalise, NETWORKS[name](dropout))
+    return Network(NETWORKS[name](dropout), mean, std, mirror)
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -31,7 +55,7 @@ def count_parameters(network: nn.Module) -> int:
 
 
 def count_macs(network: nn.Module) -> int:
-    """Count the multiply-accumulates that one image takes (convolutions and linear layers)."""
+    """Count the multiply-accumulates that one image takes in evaluation (convolutions and linear layers)."""
     image = torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8, device=next(network.parameters()).device)
     training = network.training
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -51,15 +75,8 @@ class Residual(nn.Module):
         return x + self.body(x)
 
 
-class GlobalMax(nn.Module):
-    """Reduce N×C×H×W to the maximum of each channel, N×C; unlike AdaptiveMaxPool2d, deterministic on GPUs."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.amax((2, 3))
-
-
-def _conv_bn(width_in: int, width_out: int, activation: type[nn.Module]) -> list[nn.Module]:
-    return [nn.Conv2d(width_in, width_out, 3, padding=1, bias=False), nn.BatchNorm2d(width_out), activation()]
+def _conv_bn(width_in: int, width_out: int) -> list[nn.Module]:
+    return [nn.Conv2d(width_in, width_out, 3, padding=1, bias=False), nn.BatchNorm2d(width_out), nn.ReLU()]
 
 
 def _plain(*widths: int, residual: bool = False) -> Callable[[float], nn.Module]:
@@ -68,26 +85,14 @@ def _plain(*widths: int, residual: bool = False) -> Callable[[float], nn.Module]
     def build(dropout: float) -> nn.Module:
         layers: list[nn.Module] = []
         for width_in, width in zip((3, *widths[:-1]), widths, strict=True):
-            layers += [*_conv_bn(width_in, width, nn.ReLU), nn.MaxPool2d(2)]
+            layers += [*_conv_bn(width_in, width), nn.MaxPool2d(2)]
         if residual:
-            layers.append(Residual(nn.Sequential(*_conv_bn(widths[-1], widths[-1], nn.ReLU))))
+            layers.append(Residual(nn.Sequential(*_conv_bn(widths[-1], widths[-1]))))
         return nn.Sequential(
             *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(widths[-1], 2)
         )
 
     return build
-
-
-def _texture_net(dropout: float) -> nn.Module:
-    """Look at fine texture first: no stride before two layers, GELU, max-pools, a global maximum at the end.
-
-    The layout follows airbench (Jordan 2024, arXiv 2404.00498): a 2×2 stem, then stages of two convolutions.
-    """
-    layers: list[nn.Module] = [nn.Conv2d(3, 24, 2), nn.GELU()]
-    for width_in, width in ((24, 48), (48, 96), (96, 128)):
-        first, norm, activation = _conv_bn(width_in, width, nn.GELU)
-        layers += [first, nn.MaxPool2d(2), norm, activation, *_conv_bn(width, width, nn.GELU)]
-    return nn.Sequential(*layers, GlobalMax(), nn.Dropout(dropout), nn.Linear(128, 2))
 
 
 def _vgg16_bn(dropout: float) -> nn.Module:
@@ -96,7 +101,8 @@ def _vgg16_bn(dropout: float) -> nn.Module:
 
 
 NETWORKS: dict[str, Callable[[float], nn.Module]] = {
-    "texture_net": _texture_net,
+    "texture_net": texture_net(48, 88, 128),
+    "texture_net_small": texture_net(32, 64, 128, excite=False),
     "plain_16_32": _plain(16, 32),
     "plain_32_64": _plain(32, 64),
     "plain_64_128": _plain(64, 128),

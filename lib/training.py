@@ -2,11 +2,10 @@
 
 import logging
 import os
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,62 +13,25 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from torch import nn
-from tqdm import tqdm
+from torch.multiprocessing import ProcessRaisedException
 
 from lib.batches import Augmentation, PackData
 from lib.detector import Detector
 from lib.device import choose_device
 from lib.errors import InputError
-from lib.files import whole_file, write_json
-from lib.networks import build_network, count_macs, count_parameters
+from lib.files import write_json
+from lib.history import History
+from lib.networks import Network, build_network, count_macs, count_parameters
 from lib.pack import Pack
 from lib.provenance import lib_hash, run_record
 from lib.resume import claim
+from lib.settings import PRECISIONS, Settings
 from lib.weights import save_weights
 
-PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Hold what decides the outcome of a training. Raises InputError for a value that makes no sense.
-
-    `train_images` 0 means all of them; `threads` 0 means as many as there are cores; `accelerator` and
-    `precision` are "cpu", "gpu" or "auto", and "float32" or "bfloat16".
-    """
-
-    network: str
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    dropout: float
-    label_smoothing: float
-    flip: bool
-    shift: int
-    train_images: int
-    seed: int
-    precision: str
-    accelerator: str
-    threads: int
-
-    def __post_init__(self) -> None:
-        limits = {
-            "epochs": (1, 10_000), "batch_size": (2, 65_536), "learning_rate": (1e-8, 10), "weight_decay": (0, 10),
-            "dropout": (0, 0.99), "label_smoothing": (0, 0.99), "shift": (0, 16), "train_images": (0, 10**9),
-            "seed": (0, 10**9), "threads": (0, 4096),
-        }  # fmt: skip
-        for name, (low, high) in limits.items():
-            if not low <= getattr(self, name) <= high:
-                raise InputError(f"{name} is {getattr(self, name)}: give a value from {low} to {high}")
-        if self.precision not in PRECISIONS:
-            raise InputError(f"precision is {self.precision!r}: choose one of {', '.join(PRECISIONS)}")
-        choose_device(self.accelerator)
-
-
-def train(pack: Pack, settings: Settings, folder: Path, wandb: str = "disabled", progress: bool = True) -> nn.Module:
+def train(pack: Pack, settings: Settings, folder: Path, wandb: str = "disabled", progress: bool = True) -> Network:
     """Train on the pack and return the network of the epoch with the best validation accuracy.
 
     Writes to `folder`: `history.csv` (a row an epoch), `weights.safetensors`, `run.json`, and under
@@ -78,49 +40,59 @@ def train(pack: Pack, settings: Settings, folder: Path, wandb: str = "disabled",
     Raises InputError when the loss is no longer finite or the device runs out of memory.
     """
     device = choose_device(settings.accelerator)
-    threads = settings.threads or os.cpu_count() or 1
+    threads = settings.threads or max(1, (os.cpu_count() or 1) // settings.devices)
     torch.set_num_threads(threads)
     pl.seed_everything(settings.seed, verbose=False)
     code = lib_hash(module="training")
-    network = build_network(settings.network, pack.facts["mean"], pack.facts["std"], settings.dropout)
+    recipe = {
+        "name": settings.network, "mean": pack.facts["mean"], "std": pack.facts["std"], "mirror": settings.mirror,
+    }  # fmt: skip
+    network = build_network(**recipe, dropout=settings.dropout)
     parameters, macs = count_parameters(network), count_macs(network)
-    detector = Detector(
-        network.to(memory_format=torch.channels_last),
-        settings.learning_rate, settings.weight_decay, settings.label_smoothing, settings.seed,
-    )  # fmt: skip
-    data = PackData(
-        pack, settings.batch_size, Augmentation(settings.flip, settings.shift), settings.seed, settings.train_images
-    )
+    detector = Detector(network.to(memory_format=torch.channels_last), settings)
+    augmentation = Augmentation(settings.flip, settings.shift)
+    data = PackData(pack, settings.batch_size, augmentation, settings.seed, settings.train_images)
+    network.fit(data.some_images())
     checkpoints = folder / "checkpoints"
     claim(checkpoints, {"settings": {**asdict(settings), "threads": threads}, "lib_hash": code, **pack.identity()})
     last = checkpoints / "last.ckpt"
-    history = History(folder / "history.csv", settings.epochs, progress)
     every_epoch = {"dirpath": checkpoints, "save_on_train_epoch_end": True, "enable_version_counter": False}
-    best = ModelCheckpoint(filename="best", monitor="val/acc", mode="max", **every_epoch)
-    latest = ModelCheckpoint(filename="last", **every_epoch)
+    callbacks = [
+        History(folder / "history.csv", settings.epochs, progress),
+        ModelCheckpoint(filename="best", monitor="val/acc", mode="max", **every_epoch),
+        ModelCheckpoint(filename="last", **every_epoch),
+        Threads(threads),
+    ]
+    # Processes of a notebook must be spawned: a fork hangs where OpenMP has worked before it.
+    alone = settings.devices * settings.num_nodes == 1
+    strategy = "ddp_spawn" if settings.strategy == "auto" and not alone else settings.strategy
     logger = _wandb_logger(wandb, settings, folder)
     try:
         with _quiet_lightning():
             trainer = pl.Trainer(
-                accelerator=device.type, devices=1, precision=PRECISIONS[settings.precision],
-                max_epochs=settings.epochs, reload_dataloaders_every_n_epochs=1, num_sanity_val_steps=0,
-                callbacks=[history, best, latest], logger=logger, default_root_dir=folder, deterministic=True,
+                accelerator=device.type, devices=settings.devices, num_nodes=settings.num_nodes, strategy=strategy,
+                precision=PRECISIONS[settings.precision], max_epochs=settings.epochs,
+                reload_dataloaders_every_n_epochs=1, num_sanity_val_steps=0, use_distributed_sampler=False,
+                callbacks=callbacks, logger=logger, default_root_dir=folder, deterministic=True,
                 enable_progress_bar=False, enable_model_summary=False,
             )  # fmt: skip
             trainer.fit(detector, data, ckpt_path=last if last.is_file() else None, weights_only=True)
     except torch.OutOfMemoryError:
-        raise InputError(f"the device ran out of memory: lower batch_size ({settings.batch_size})") from None
-    finally:
-        history.close()
-        if logger:
-            logger.experiment.finish()
+        raise InputError(_OUT_OF_MEMORY.format(settings.batch_size)) from None
+    except ProcessRaisedException as error:  # another process's exception, as text
+        if "OutOfMemoryError" in str(error):
+            raise InputError(_OUT_OF_MEMORY.format(settings.batch_size)) from None
+        if InputError.__name__ in str(error):
+            raise InputError(str(error).rpartition(f"{InputError.__name__}: ")[2].strip()) from None
+        raise
     best_epoch = torch.load(checkpoints / "best.ckpt", weights_only=True, map_location="cpu")
     detector.load_state_dict(best_epoch["state_dict"])
-    save_weights(folder / "weights.safetensors", network, settings.network, pack.facts["mean"], pack.facts["std"])
-    figures = history.table().iloc[best_epoch["epoch"]]
+    save_weights(folder / "weights.safetensors", network, recipe)
+    history = pd.read_csv(folder / "history.csv")
+    figures = history.iloc[best_epoch["epoch"]]
     record = run_record(
         asdict(settings), pack.facts, code,
-        device=device.type, train_seconds=float(history.table()["seconds"].sum()),
+        device=device.type, train_seconds=float(history["seconds"].sum()),
         network_parameters=parameters, macs=macs, best_epoch=int(best_epoch["epoch"]) + 1,
         val_acc=float(figures["val/acc"]), val_loss=float(figures["val/loss"]),
     )  # fmt: skip
@@ -128,41 +100,17 @@ def train(pack: Pack, settings: Settings, folder: Path, wandb: str = "disabled",
     return network.eval()
 
 
-class History(pl.Callback):
-    """Keep one row an epoch, in memory, in the checkpoints and in `path`, and show a progress bar of epochs."""
+_OUT_OF_MEMORY = "the device ran out of memory: lower batch_size ({})"
 
-    def __init__(self, path: Path, epochs: int, progress: bool) -> None:
-        self.path = path
-        self.rows: list[dict[str, float]] = []
-        self.bar = tqdm(total=epochs, desc="train", unit=" epochs", disable=not progress)
 
-    def table(self) -> pd.DataFrame:
-        return pd.DataFrame(self.rows)
+class Threads(pl.Callback):
+    """Give each process its number of threads: a spawned one begins with as many as there are cores."""
 
-    def close(self) -> None:
-        self.bar.close()
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.started = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        seconds = time.perf_counter() - self.started
-        epoch = trainer.current_epoch + 1
-        if not all(map(torch.isfinite, trainer.callback_metrics.values())):
-            rate = pl_module.learning_rate
-            raise InputError(f"training diverged in epoch {epoch}: lower learning_rate (now {rate})")
-        self.rows.append({"epoch": epoch, **dict(sorted(figures.items())), "seconds": round(seconds, 2)})
-        with whole_file(self.path) as partial:
-            self.table().to_csv(partial, index=False)
-        self.bar.update(epoch - self.bar.n)
-        self.bar.set_postfix({name: f"{figures[name]:.4f}" for name in ("train/loss", "val/acc")})
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows = list(state_dict["rows"])
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        torch.set_num_threads(self.threads)
 
 
 def _wandb_logger(mode: str, settings: Settings, folder: Path) -> Any:
@@ -176,10 +124,17 @@ def _wandb_logger(mode: str, settings: Settings, folder: Path) -> Any:
     import wandb  # here, because training must run without it
     from pytorch_lightning.loggers import WandbLogger
 
-    run = wandb.init(
-        project="cifake", mode=mode, dir=folder, config=asdict(settings), settings={"silent": True, "console": "off"}
-    )
-    return WandbLogger(experiment=run)
+    class Finishing(WandbLogger):
+        """End W&B's run with the training, in the process that began it."""
+
+        def finalize(self, status: str) -> None:
+            super().finalize(status)
+            wandb.finish(exit_code=int(status != "success"))
+
+    return Finishing(
+        project="cifake", mode=mode, save_dir=folder, config=asdict(settings),
+        settings={"silent": True, "console": "off"},
+    )  # fmt: skip
 
 
 @contextmanager

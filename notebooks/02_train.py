@@ -18,17 +18,22 @@
 network = "texture_net"  # type: str a name from lib.networks
 epochs = 8  # type: int
 batch_size = 128  # type: int images a step
-learning_rate = 0.004  # type: float the peak of the one-cycle schedule
+muon_rate = 0.1  # type: float peak step of Muon on the filters (0: AdamW moves everything)
+learning_rate = 0.004  # type: float peak rate of AdamW on the rest
 weight_decay = 0.02  # type: float of AdamW, on convolutions and linear layers
 dropout = 0.0  # type: float before the last layer
 label_smoothing = 0.0  # type: float
 flip = True  # type: bool mirror half of the training images
 shift = 2  # type: int move training images by up to so many pixels
+mirror = True  # type: bool answer with the mean over an image and its mirror image
 train_images = 0  # type: int train on so many images of a fixed random choice (0: all)
 seed = 0  # type: int of the weights, the order and the augmentation
 precision = "float32"  # type: str float32 or bfloat16
 accelerator = "auto"  # type: str auto, cpu or gpu
 threads = 0  # type: int on the CPU (0: as many as there are cores)
+devices = 1  # type: int of each machine: GPUs, or processes on the CPU
+num_nodes = 1  # type: int machines
+strategy = "auto"  # type: str Lightning's, for several devices
 wandb = "auto"  # type: str auto (online with WANDB_API_KEY, else offline), online, offline or disabled
 lib_hash = ""  # type: str set by the pipeline, so that an edit in lib makes this step stale
 upstream = {"01_data": {"pack": "outputs/sample/01_data/pack/pack.json"}}  # type: dict
@@ -45,7 +50,8 @@ import pandas as pd
 from lib import plots
 from lib.files import project_path, read_json
 from lib.pack import open_pack
-from lib.training import Settings, train
+from lib.settings import Settings
+from lib.training import train
 
 plots.use_style()
 
@@ -57,17 +63,22 @@ settings = Settings(
     network=network,
     epochs=epochs,
     batch_size=batch_size,
+    muon_rate=muon_rate,
     learning_rate=learning_rate,
     weight_decay=weight_decay,
     dropout=dropout,
     label_smoothing=label_smoothing,
     flip=flip,
     shift=shift,
+    mirror=mirror,
     train_images=train_images,
     seed=seed,
     precision=precision,
     accelerator=accelerator,
     threads=threads,
+    devices=devices,
+    num_nodes=num_nodes,
+    strategy=strategy,
 )
 pack = open_pack(project_path(upstream["01_data"]["pack"]).parent)
 print(f"Data: {pack.facts['data']}, {len(pack.rows('train')):,} to train on, {len(pack.rows('val')):,} for validation")

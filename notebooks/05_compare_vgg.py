@@ -40,13 +40,14 @@ from lib.files import project_path, read_json, write_json
 from lib.metrics import evaluate_test, is_right, mcnemar, percent
 from lib.pack import open_pack
 from lib.predictions import load_predictions, predict, save_predictions
-from lib.training import Settings, train
+from lib.settings import Settings
+from lib.training import train
 
 plots.use_style()
 
 # %% [markdown]
 # ## Train VGG16-BN
-# The same split, augmentation, optimiser and schedule as ours; only the budget and the learning rate are its own.
+# The same split, augmentation and schedule as ours; the budget, AdamW with its rate, and one view are its own.
 
 # %%
 pack = open_pack(project_path(upstream["01_data"]["pack"]).parent)
@@ -56,7 +57,9 @@ own = {
     "epochs": vgg_epochs,
     "train_images": vgg_train_images,
     "batch_size": vgg_batch_size,
+    "muon_rate": 0.0,
     "learning_rate": vgg_learning_rate,
+    "mirror": False,
     "accelerator": accelerator,
     "threads": threads,
 }

@@ -48,6 +48,20 @@ def test_an_epoch_holds_every_image_once() -> None:
     assert seen.tolist() != LABELS.tolist()
 
 
+def test_batches_differ_in_length_by_one_at_most() -> None:
+    lengths = {len(labels) for _, labels in Batches(IMAGES, LABELS, 8, seed=1)}
+    assert lengths == {7, 8}
+
+
+def test_processes_together_see_what_one_sees() -> None:
+    alone = list(Batches(IMAGES, LABELS, 8, Augmentation(), seed=1))
+    parts = [list(Batches(IMAGES, LABELS, 8, Augmentation(), 1, rank, ranks=3)) for rank in range(3)]
+    for (images, labels), *shares in zip(alone, *parts, strict=True):
+        assert torch.equal(torch.cat([share[0] for share in shares]), images)
+        assert torch.equal(torch.cat([share[1] for share in shares]), labels)
+        assert max(len(share[1]) for share in shares) - min(len(share[1]) for share in shares) <= 1
+
+
 def test_the_seed_decides_everything() -> None:
     def epoch(seed: int) -> torch.Tensor:
         return torch.cat([images for images, _ in Batches(IMAGES, LABELS, 8, Augmentation(), seed)])
@@ -56,7 +70,7 @@ def test_the_seed_decides_everything() -> None:
     assert not torch.equal(epoch(1), epoch(2))
 
 
-def test_without_a_seed_images_come_as_they_are() -> None:
+def test_without_a_seed_images_come_in_order() -> None:
     batches = list(Batches(IMAGES, LABELS, 8))
     assert len(batches) == len(Batches(IMAGES, LABELS, 8)) == 7
     assert torch.equal(torch.cat([images for images, _ in batches]), IMAGES.permute(0, 3, 1, 2))

@@ -38,7 +38,17 @@ def test_macs_are_counted_by_hand_for_one_network() -> None:
 def test_inputs_are_normalised_inside() -> None:
     network = build_network("plain_16_32", MEAN, STD)
     constant = torch.tensor(MEAN).to(torch.uint8).view(1, 3, 1, 1).expand(1, 3, 32, 32)
-    torch.testing.assert_close(network[0](constant), torch.zeros(1, 3, 32, 32))
+    torch.testing.assert_close(network.normalise(constant), torch.zeros(1, 3, 32, 32))
+
+
+def test_mirrored_network_cannot_tell_an_image_from_its_mirror_image() -> None:
+    network = build_network("plain_16_32", MEAN, STD, mirror=True).eval()
+    torch.testing.assert_close(network(IMAGES), network(IMAGES.flip(3)))
+    one_view = build_network("plain_16_32", MEAN, STD).eval()
+    one_view.load_state_dict(network.state_dict())
+    torch.testing.assert_close(network(IMAGES), (one_view(IMAGES) + one_view(IMAGES.flip(3))) / 2)
+    assert count_macs(network) == 2 * count_macs(one_view)
+    assert torch.equal(network.train()(IMAGES), one_view.train()(IMAGES)), "a view too many in training"
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
@@ -47,9 +57,10 @@ def test_unknown_name_lists_the_known_ones() -> None:
 
 
 def test_weights_come_back_and_the_file_is_the_same_each_time(tmp_path: Path) -> None:
-    network = build_network("plain_16_32", MEAN, STD).eval()
+    recipe = {"name": "plain_16_32", "mean": MEAN, "std": STD, "mirror": True}
+    network = build_network(**recipe).eval()
     for name in ("a", "b"):
-        save_weights(tmp_path / name, network, "plain_16_32", MEAN, STD)
+        save_weights(tmp_path / name, network, recipe)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert torch.equal(load_weights(tmp_path / "a")(IMAGES), network(IMAGES))
 
@@ -64,6 +75,23 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(InputError, match="does not hold weights"):
         load_weights(path)
-    save_weights(path, build_network("plain_16_32", MEAN, STD), "plain_32_64", MEAN, STD)
+    save_weights(path, build_network("plain_16_32", MEAN, STD), {"name": "plain_32_64", "mean": MEAN, "std": STD})
     with pytest.raises(InputError, match="does not hold weights"):
         load_weights(path)
+
+
+def test_whitened_stem_starts_from_the_patches_and_is_one_convolution() -> None:
+    torch.manual_seed(0)
+    smooth = torch.nn.functional.avg_pool2d(torch.rand(64, 3, 36, 36), 5, 1) * 255
+    network = build_network("texture_net_small", MEAN, STD)
+    network.fit(smooth.to(torch.uint8))
+    stem = network.body[0]
+    patches = torch.nn.functional.unfold(network.normalise(smooth.to(torch.uint8)), 4, stride=2)
+    white = stem.whitening @ patches.transpose(1, 2).flatten(0, 1).T
+    variance = white.var(1)
+    assert 0.9 < variance.max() < 1.1
+    assert torch.cov(white).sub(torch.diag(variance)).abs().max() < 0.01
+    one = torch.nn.functional.conv2d(
+        network.normalise(IMAGES), (stem.weight.flatten(1) @ stem.whitening).view(-1, 3, 4, 4), None, 2, 1
+    )
+    torch.testing.assert_close(stem(network.normalise(IMAGES)), one)

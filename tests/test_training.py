@@ -21,6 +21,7 @@ from lib.networks import build_network
 from lib.pack import Pack
 from lib.predictions import predict
 from lib.training import train
+from lib.weights import load_weights
 
 COLUMNS = ["epoch", "train/acc", "train/loss", "val/acc", "val/loss", "seconds"]
 
@@ -40,7 +41,7 @@ def test_one_batch_can_be_learnt_by_heart(sample_pack: Pack) -> None:
     torch.manual_seed(0)
     images = torch.from_numpy(sample_pack.images[sample_pack.rows("train")[::100]]).permute(0, 3, 1, 2)
     labels = torch.arange(len(images)) % 2  # of no meaning: only the heart can know them
-    detector = Detector(build_network("plain_32_64", [120.0] * 3, [60.0] * 3), 0.01, 0.0, 0.0, seed=0)
+    detector = Detector(build_network("plain_32_64", [120.0] * 3, [60.0] * 3), settings())
     optimizer = torch.optim.Adam(detector.parameters(), 0.01)
     for _ in range(60):
         loss = torch.nn.functional.cross_entropy(detector.network(images), labels)
@@ -62,8 +63,6 @@ def test_run_leaves_history_weights_and_record(finished: Path, sample_pack: Pack
 
 
 def test_weights_are_those_of_the_best_epoch(finished: Path, sample_pack: Pack) -> None:
-    from lib.weights import load_weights
-
     table = predict(load_weights(finished / "weights.safetensors"), sample_pack, ("val",), "cpu", progress=False)
     verdict = np.where(table["logit_REAL"] > table["logit_FAKE"], 1, 0)
     assert (verdict == table["label"]).mean() == pytest.approx(read_json(finished / "run.json")["val_acc"], abs=1e-6)
@@ -124,9 +123,30 @@ def test_finished_run_is_not_trained_again_but_a_changed_one_is(finished: Path, 
 def test_diverging_run_stops_and_says_what_to_lower(sample_pack: Pack, tmp_path: Path) -> None:
     # Inputs of 1e38 overflow in the first layer.
     exploding = replace(sample_pack, facts={**sample_pack.facts, "std": [1e-36] * 3})
-    with pytest.raises(InputError, match=r"diverged in epoch 1: lower learning_rate \(now 0.01\)"):
+    with pytest.raises(InputError, match=r"in epoch 1: lower learning_rate \(now 0.01\) or muon_rate \(now 0.1\)"):
         train(exploding, settings(), tmp_path, progress=False)
     assert not (tmp_path / "weights.safetensors").exists()
+
+
+def test_two_processes_learn_what_one_learns(finished: Path, sample_pack: Pack, tmp_path: Path) -> None:
+    # The same images in the same order, but batch normalisation sees half of each batch.
+    together = settings(devices=2, threads=1, train_images=0)
+    train(sample_pack, together, tmp_path / "two", progress=False)
+    train(sample_pack, replace(together, devices=1), tmp_path / "one", progress=False)
+    two, one = (pd.read_csv(tmp_path / name / "history.csv") for name in ("two", "one"))
+    assert two["epoch"].tolist() == [1, 2, 3]
+    assert two["val/acc"].max() == pytest.approx(one["val/acc"].max(), abs=0.05)
+    assert two["train/loss"].iloc[0] == pytest.approx(one["train/loss"].iloc[0], abs=0.05)
+    network = load_weights(tmp_path / "two" / "weights.safetensors")
+    table = predict(network, sample_pack, ("val",), "cpu", progress=False)
+    accuracy = ((table["logit_REAL"] > table["logit_FAKE"]) == table["label"]).mean()
+    assert accuracy == pytest.approx(two["val/acc"].max(), abs=1e-6), "validation did not see each image once"
+
+
+def test_a_mistake_in_a_process_of_two_is_told_as_in_one(sample_pack: Pack, tmp_path: Path) -> None:
+    exploding = replace(sample_pack, facts={**sample_pack.facts, "std": [1e-36] * 3})
+    with pytest.raises(InputError, match=r"^training diverged in epoch 1: lower learning_rate"):
+        train(exploding, settings(devices=2), tmp_path, progress=False)
 
 
 def test_wandb_offline_leaves_a_run_to_sync(sample_pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,6 +159,7 @@ def test_wandb_offline_leaves_a_run_to_sync(sample_pack: Pack, tmp_path: Path, m
     ("change", "message"),
     [
         ({"epochs": 0}, "epochs is 0"),
+        ({"devices": 0}, "devices is 0"),
         ({"learning_rate": -1.0}, "learning_rate is -1"),
         ({"dropout": 1.0}, "dropout is 1"),
         ({"precision": "float16"}, "precision is 'float16': choose one of float32, bfloat16"),

@@ -1,0 +1,152 @@
+"""Time training up to an accuracy, against the earlier project's recipe, in one run on one machine.
+
+    python benchmarks/time_to_accuracy.py ARCHIVE [--recipes NAME ...] [--seeds N] [--no-earlier]
+
+A recipe is a file of parameters/ (by name, such as cpu): what it does not say is taken from sample.yaml. Each is
+trained with seeds 0 … N−1 and then judged once on the test images. Seconds are those of all epochs, with their
+validation, from data in memory; the earlier project's are those of one epoch of its 80,000 images, without
+validation, times its 70 epochs. Runs stay in outputs/benchmarks/; one that is finished is not repeated.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from lib.files import ROOT, read_json, write_json
+from lib.metrics import evaluate_test
+from lib.networks import NETWORKS, count_macs, count_parameters
+from lib.pack import Pack, open_pack
+from lib.packing import build_pack
+from lib.predictions import predict
+from lib.provenance import processor
+from lib.settings import Settings
+from lib.source import Source, open_source
+from lib.training import train
+
+FOLDER = ROOT / "outputs" / "benchmarks"
+EARLIER = {"images": 80_000, "batch_size": 128, "epochs": 70, "learning_rate": 0.00572, "dropout": 0.158, "workers": 2}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("archive")
+    parser.add_argument("--recipes", nargs="+", default=["faster", "cpu"])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--no-earlier", action="store_true", help="do not time the earlier project's recipe")
+    arguments = parser.parse_args()
+
+    source = open_source(str(Path(arguments.archive).resolve()), FOLDER / "sample")
+    pack = opened(source)
+    print(f"{processor()}, {torch.get_num_threads()} threads, {pack.facts['data']}\n")
+    earlier = None if arguments.no_earlier else earlier_seconds(source)
+    if earlier:
+        print(f"earlier project: {earlier:.0f} s an epoch, {EARLIER['epochs'] * earlier:,.0f} s in all\n")
+    for recipe in arguments.recipes:
+        runs = [run(recipe, seed, pack) for seed in range(arguments.seeds)]
+        report(recipe, runs, earlier)
+
+
+def opened(source: Source) -> Pack:
+    folder = FOLDER / "pack"
+    return open_pack(folder) if (folder / "pack.json").is_file() else build_pack(source, folder, progress=False)
+
+
+def run(recipe: str, seed: int, pack: Pack) -> dict[str, Any]:
+    """Train and judge one run, with and without its mirrored view; write and return its figures."""
+    values = {
+        key: value
+        for name in ("sample", recipe)
+        for key, value in yaml.safe_load((ROOT / "parameters" / f"{name}.yaml").read_text(encoding="utf-8")).items()
+    }
+    settings = Settings(**{**{f.name: values[f.name] for f in fields(Settings)}, "seed": seed})
+    folder = FOLDER / recipe / str(seed)
+    network = train(pack, settings, folder)
+    record = read_json(folder / "run.json")
+    figures = {"seconds": record["train_seconds"], "val_acc": record["val_acc"], "epochs": settings.epochs}
+    for views in (2, 1) if settings.mirror else (1,):
+        network.mirror = views == 2
+        figures[f"views_{views}"] = {
+            "parameters": count_parameters(network),
+            "macs": count_macs(network),
+            **evaluate_test(predict(network, pack, ("test",), settings.accelerator, progress=False)),
+        }
+    write_json(folder / "figures.json", figures)
+    return figures
+
+
+def report(recipe: str, runs: list[dict[str, Any]], earlier: float | None) -> None:
+    print(f"{recipe}: {runs[0]['epochs']} epochs, n = {len(runs)}")
+    seconds = [figures["seconds"] for figures in runs]
+    print(f"  training     {spread(seconds, 1)} s")
+    if earlier:
+        print(f"  ratio        1/{spread([EARLIER['epochs'] * earlier / value for value in seconds], 1)}")
+    print(f"  validation   {spread([100 * figures['val_acc'] for figures in runs])} %")
+    for views in (key for key in ("views_2", "views_1") if key in runs[0]):
+        seen = [figures[views] for figures in runs]
+        print(
+            f"  {views}: {seen[0]['parameters']:,} parameters, {seen[0]['macs'] / 1e6:.1f} million multiply-accumulates"
+        )
+        for split in ("test", "test_not_in_train"):
+            n = seen[0][split]["accuracy"]["n"]
+            accuracy = spread([100 * figures[split]["accuracy"]["value"] for figures in seen])
+            auc = spread([figures[split]["roc_auc"]["value"] for figures in seen], 5)
+            print(f"    {n:,} test images: {accuracy} %, area under ROC {auc}")
+    print(flush=True)
+
+
+def spread(values: list[float], digits: int = 2) -> str:
+    deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
+    return f"{statistics.mean(values):.{digits}f} ± {deviation:.{digits}f}"
+
+
+class Earlier(pl.LightningModule):
+    """The earlier project's network and optimiser."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = NETWORKS["plain_64_128"](EARLIER["dropout"])
+
+    def training_step(self, batch: list[torch.Tensor], _: int) -> torch.Tensor:
+        images, labels = batch
+        loss = torch.nn.functional.cross_entropy(self.network(images), labels)
+        self.log("train/loss", loss, on_step=False, on_epoch=True)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), EARLIER["learning_rate"])
+
+
+def earlier_seconds(source: Source) -> float:
+    """Return the seconds of one epoch of the earlier project's recipe, through its kind of loader."""
+    train_members = [member for member in source.members if member.split == "train"]
+    with tempfile.TemporaryDirectory() as scratch:
+        half = EARLIER["images"] // 2
+        for member in [*train_members[:half], *train_members[-half:]]:
+            path = Path(scratch) / member.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(source.read(member))
+        transform = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+        images = ImageFolder(str(Path(scratch) / "train"), transform)
+        loader = DataLoader(images, EARLIER["batch_size"], shuffle=True, num_workers=EARLIER["workers"])
+        trainer = pl.Trainer(
+            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, default_root_dir=scratch,
+        )  # fmt: skip
+        start = time.perf_counter()
+        trainer.fit(Earlier(), loader)
+        return (time.perf_counter() - start) * EARLIER["images"] / len(images)
+
+
+if __name__ == "__main__":
+    main()

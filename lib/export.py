@@ -1,0 +1,69 @@
+"""Write a network as ONNX, which any language can run: uint8 images in, logits out, everything inside."""
+
+import contextlib
+import io
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+
+from lib.decode import SIDE
+from lib.errors import InputError
+from lib.files import whole_file
+from lib.networks import Network
+
+INPUT, OUTPUT = "images", "logits"
+TOLERANCE = 1e-3
+
+
+def export_onnx(network: Network, path: Path) -> None:
+    """Write `network` to `path` and check that ONNX Runtime computes from it what PyTorch computes.
+
+    The file has one input, `images` (uint8, N×3×32×32, RGB), and one output, `logits` (float32, N×2: FAKE,
+    REAL). Normalisation and the mirrored view, if the network has one, lie inside. Raises InputError when the
+    logits of 64 random images differ by more than 1e-3.
+    """
+    network = network.cpu().eval()
+    images = torch.randint(0, 256, (64, 3, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with _quietly(), torch.no_grad():
+        program = torch.onnx.export(
+            network, (images,), input_names=[INPUT], output_names=[OUTPUT],
+            dynamic_shapes={INPUT: {0: torch.export.Dim("n")}}, external_data=False, dynamo=True,
+        )  # fmt: skip
+    with whole_file(path) as partial:
+        program.save(partial)
+        logits = open_onnx(partial).run([OUTPUT], {INPUT: images.numpy()})[0]
+        with torch.no_grad():
+            apart = float(np.abs(logits - network(images).numpy()).max())
+        if not apart <= TOLERANCE:
+            raise InputError(f"{path}: ONNX Runtime's logits are up to {apart:.2g} from PyTorch's: report this")
+
+
+def open_onnx(path: Path) -> onnxruntime.InferenceSession:
+    """Open an exported network for the CPU; raise InputError when it is missing or is none of ours."""
+    if not path.is_file():
+        raise InputError(f"{path} is missing: export a network first")
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base but this
+        raise InputError(f"{path} is not an ONNX file ({str(error).splitlines()[0]}): export it again") from None
+    contract = [(INPUT, "tensor(uint8)", [3, SIDE, SIDE]), (OUTPUT, "tensor(float)", [2])]
+    found = [(end.name, end.type, end.shape[1:]) for end in (*session.get_inputs(), *session.get_outputs())]
+    if found != contract:
+        raise InputError(f"{path} has {found} where {contract} is the contract: export it with this project")
+    return session
+
+
+@contextlib.contextmanager
+def _quietly():
+    """Silence the exporter's diary."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)

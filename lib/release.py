@@ -1,0 +1,92 @@
+"""Release a finished run on full CIFAKE: `python -m lib.release outputs/cpu` fills outputs/reference/."""
+
+import base64
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from jinja2 import Template
+
+from lib.errors import InputError
+from lib.export import export_onnx
+from lib.files import ROOT, project_path, read_json, whole_folder
+from lib.metrics import percent
+from lib.report import NOTEBOOKS
+from lib.weights import load_weights
+
+REFERENCE = ROOT / "outputs" / "reference"
+_CARD = Path(__file__).with_name("release.md.j2")
+
+
+def release(outputs: Path, reference: Path = REFERENCE, data: str = "CIFAKE") -> None:
+    """Write to `reference` what others need of the run in `outputs`, and nothing that names this machine.
+
+    `model.onnx` and `weights.safetensors`, `metrics.json`, `run.json`, `comparison.json`, `README.md` (the model
+    card), the executed notebooks and their figures; `seeds.json`, if there is one, stays. Raises InputError when
+    the run is not finished or not on `data`.
+    """
+    run = read_json(outputs / "02_train" / "run.json")
+    metrics = read_json(outputs / "04_evaluate" / "metrics.json")
+    if run["data"]["data"] != data or metrics["checksums"] != run["data"]["checksums"]:
+        raise InputError(f"{outputs} holds a run on {run['data']['data']}: only one on all of {data} is released")
+    weights = outputs / "02_train" / "weights.safetensors"
+    with whole_folder(reference) as folder:
+        for file in (weights, weights.with_name("run.json"), outputs / "04_evaluate" / "metrics.json",
+                     outputs / "05_compare_vgg" / "comparison.json"):  # fmt: skip
+            shutil.copy(file, folder)
+        if (reference / "seeds.json").is_file():
+            shutil.copy(reference / "seeds.json", folder)
+        export_onnx(load_weights(weights), folder / "model.onnx")
+        for name in NOTEBOOKS:
+            _notebook(outputs / name / f"{name}.ipynb", folder)
+        card = Template(_CARD.read_text(encoding="utf-8"), keep_trailing_newline=True)
+        sizes = {name: (folder / name).stat().st_size for name in ("model.onnx", weights.name)}
+        text = card.render(run=run, metrics=metrics, sizes=sizes, percent=percent)
+        (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def _notebook(path: Path, folder: Path) -> None:
+    """Copy an executed notebook, and its figures as files, without this machine's paths."""
+    content = nbformat.read(path, as_version=4)
+    content.metadata = {key: content.metadata[key] for key in ("kernelspec",) if key in content.metadata}
+    figures = 0
+    for cell in content.cells:
+        cell.metadata = {"tags": cell.metadata.get("tags", [])}
+        if cell.cell_type != "code":
+            continue
+        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        for output in cell.outputs:
+            if "image/png" in (picture := output.get("data", {})):
+                figures += 1
+                (folder / "figures").mkdir(exist_ok=True)
+                file = folder / "figures" / f"{path.stem}-{figures}.png"
+                file.write_bytes(base64.b64decode(picture["image/png"]))
+    text = without_paths(nbformat.writes(content))
+    (folder / "notebooks").mkdir(exist_ok=True)
+    (folder / "notebooks" / path.name).write_text(text, encoding="utf-8")
+
+
+def without_paths(text: str) -> str:
+    """Return `text` with paths relative to the project's folder, and others cut to their last name."""
+    text = text.replace(f"{ROOT.as_posix()}/", "")
+    places = {Path.home(), Path(tempfile.gettempdir()), ROOT.parent}
+    homes = "|".join(re.escape(place.as_posix()) for place in places if place != Path(place.anchor))
+    return re.sub(rf"(?:{homes})/(?:[\w.@-]+/)*([\w.@-]+)", r"\1", text)
+
+
+def main(arguments: list[str]) -> Any:
+    if len(arguments) != 1:
+        return "usage: python -m lib.release outputs/<profile>"
+    try:
+        release(project_path(arguments[0]))
+    except InputError as error:
+        return str(error)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,54 @@
+"""What decides the outcome of a training, checked."""
+
+from dataclasses import dataclass
+
+from lib.device import choose_device
+from lib.errors import InputError
+
+PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Hold what decides the outcome of a training. Raises InputError for a value that makes no sense.
+
+    `batch_size` counts the images of one step on all devices together. `muon_rate` is the step of Muon on the
+    filters (0: AdamW moves them too), `learning_rate` that of AdamW. With `mirror` the network answers with the
+    mean over an image and its mirror image. `train_images` 0 means all of them; `threads` 0 means as many as
+    there are cores; `accelerator` and `precision` are "cpu", "gpu" or "auto", and "float32" or "bfloat16".
+    `devices` (of each machine), `num_nodes` (machines) and `strategy` are Lightning's.
+    """
+
+    network: str
+    epochs: int
+    batch_size: int
+    muon_rate: float
+    learning_rate: float
+    weight_decay: float
+    dropout: float
+    label_smoothing: float
+    flip: bool
+    shift: int
+    mirror: bool
+    train_images: int
+    seed: int
+    precision: str
+    accelerator: str
+    threads: int
+    devices: int = 1
+    num_nodes: int = 1
+    strategy: str = "auto"
+
+    def __post_init__(self) -> None:
+        limits = {
+            "epochs": (1, 10_000), "batch_size": (2, 65_536), "muon_rate": (0, 10), "learning_rate": (1e-8, 10),
+            "weight_decay": (0, 10), "dropout": (0, 0.99), "label_smoothing": (0, 0.99), "shift": (0, 16),
+            "train_images": (0, 10**9), "seed": (0, 10**9), "threads": (0, 4096), "devices": (1, 4096),
+            "num_nodes": (1, 4096),
+        }  # fmt: skip
+        for name, (low, high) in limits.items():
+            if not low <= getattr(self, name) <= high:
+                raise InputError(f"{name} is {getattr(self, name)}: give a value from {low} to {high}")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision is {self.precision!r}: choose one of {', '.join(PRECISIONS)}")
+        choose_device(self.accelerator)

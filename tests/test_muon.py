@@ -1,0 +1,63 @@
+"""Muon: its steps are orthogonal, the rest is AdamW's, and its state survives a checkpoint."""
+
+import copy
+
+import torch
+from torch import nn
+
+from lib.muon import Muon, orthogonalise
+
+
+def test_singular_values_go_to_about_one() -> None:
+    torch.manual_seed(0)
+    for shape in ((8, 40), (40, 8), (16, 16)):
+        values = torch.linalg.svdvals(orthogonalise(torch.randn(shape)))
+        assert 0.5 < values.min() <= values.max() < 1.3, shape
+
+
+def test_direction_is_that_of_the_nearest_orthogonal_matrix() -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(8, 40)
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    cosine = nn.functional.cosine_similarity(orthogonalise(matrix).flatten(), (u @ v).flatten(), dim=0)
+    assert cosine > 0.97
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.Conv2d(4, 8, 3, bias=False), nn.Flatten(), nn.Linear(8, 8))
+
+
+def muon(net: nn.Sequential) -> Muon:
+    return Muon([net[1].weight], [{"params": [*net[0].parameters(), *net[3].parameters()]}], 0.1, 0.01, 0.1)
+
+
+def step(net: nn.Sequential, optimizer: torch.optim.Optimizer, seed: int) -> None:
+    images = torch.randn(64, 3, 5, 5, generator=torch.Generator().manual_seed(seed))
+    net(images).square().sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def test_filters_move_by_muon_and_the_rest_by_adamw() -> None:
+    net, twin = network(), network()
+    twin[1].weight.requires_grad_(False)
+    step(net, muon(net), 1)
+    step(twin, torch.optim.AdamW([*twin[0].parameters(), *twin[3].parameters()], 0.01, weight_decay=0.1), 1)
+    assert torch.equal(net[0].weight, twin[0].weight)
+    assert torch.equal(net[3].weight, twin[3].weight)
+    scaled = twin[1].weight * 8**0.5 / twin[1].weight.norm()
+    values = torch.linalg.svdvals((net[1].weight - scaled).detach().flatten(1))
+    assert 0.05 < values.min() <= values.max() < 0.13
+
+
+def test_state_survives_a_checkpoint() -> None:
+    net = network()
+    optimizer = muon(net)
+    step(net, optimizer, 1)
+    twin = copy.deepcopy(net)
+    restored = muon(twin)
+    restored.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    step(net, optimizer, 2)
+    step(twin, restored, 2)
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), twin.parameters(), strict=True))

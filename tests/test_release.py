@@ -1,0 +1,81 @@
+"""The release: complete, small, free of this machine's paths, and only of all of CIFAKE."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from lib.errors import InputError
+from lib.export import open_onnx
+from lib.files import ROOT
+from lib.release import REFERENCE, main, release, without_paths
+from lib.report import NOTEBOOKS
+
+PLACES = [f"{ROOT.as_posix()}/", f"{Path.home().as_posix()}/", f"{Path(tempfile.gettempdir()).as_posix()}/"]
+
+
+@pytest.fixture(scope="module")
+def released(sample_build: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    reference = tmp_path_factory.mktemp("release") / "reference"
+    data = json.loads((sample_build / "02_train" / "run.json").read_text())["data"]["data"]
+    reference.mkdir()
+    (reference / "seeds.json").write_text("{}")
+    (reference / "old.png").write_text("")
+    release(sample_build, reference, data)
+    return reference
+
+
+def test_release_holds_what_the_contract_says(released: Path) -> None:
+    names = {path.name for path in released.iterdir()}
+    assert names == {
+        "README.md", "comparison.json", "figures", "metrics.json", "model.onnx", "notebooks", "run.json",
+        "seeds.json", "weights.safetensors",
+    }  # fmt: skip
+    open_onnx(released / "model.onnx")
+    assert {path.stem for path in (released / "notebooks").iterdir()} == set(NOTEBOOKS)
+    for path in (released / "figures").iterdir():
+        assert path.read_bytes().startswith(b"\x89PNG"), path
+
+
+def test_card_gives_figures_of_the_run(released: Path) -> None:
+    metrics, card = json.loads((released / "metrics.json").read_text()), (released / "README.md").read_text()
+    for split in ("test", "test_not_in_train"):
+        assert f"{100 * metrics[split]['accuracy']['value']:.2f} %" in card
+    assert f"{(released / 'model.onnx').stat().st_size:,} bytes" in card
+    assert "accuracy with one view" in card
+
+
+@pytest.mark.parametrize("folder", ["released", "reference"])
+def test_nothing_names_a_machine(folder: str, request: pytest.FixtureRequest) -> None:
+    released = request.getfixturevalue("released") if folder == "released" else REFERENCE
+    files = [path for path in released.rglob("*") if path.suffix in (".ipynb", ".json", ".md")]
+    assert files
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        for place in PLACES:
+            assert place not in text, f"{path} names {place}"
+        if path.suffix == ".ipynb":
+            nbformat.validate(nbformat.read(path, as_version=4))
+
+
+def test_paths_outside_the_project_keep_their_last_name() -> None:
+    text = f'source = "{Path.home()}/data.d/archive-1.zip"; x = "{ROOT}/outputs/cpu/run.json"'
+    assert without_paths(text) == 'source = "archive-1.zip"; x = "outputs/cpu/run.json"'
+
+
+def test_committed_release_is_small() -> None:
+    assert sum(path.stat().st_size for path in REFERENCE.rglob("*") if path.is_file()) < 10e6
+
+
+def test_run_on_anything_else_is_not_released(sample_build: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="only one on all of CIFAKE is released"):
+        release(sample_build, tmp_path / "reference")
+    assert not (tmp_path / "reference").exists()
+
+
+def test_command_says_what_is_wrong(sample_build: Path) -> None:
+    assert "only one on all of CIFAKE" in main([str(sample_build)])
+    assert main([]).startswith("usage")
+    assert "is missing" in main(["no/such/folder"])
