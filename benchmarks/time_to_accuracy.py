@@ -1,6 +1,6 @@
 """Time training up to an accuracy, against the earlier project's recipe, in one run on one machine.
 
-    python benchmarks/time_to_accuracy.py ARCHIVE [--recipes NAME ...] [--seeds N] [--no-earlier]
+    python benchmarks/time_to_accuracy.py ARCHIVE [--recipes NAME ...] [--seeds N] [--no-earlier] [--profile]
 
 A recipe is a file of parameters/ (by name, such as cpu): what it does not say is taken from sample.yaml. Each is
 trained with seeds 0 … N−1 and then judged once on the test images. Seconds are those of all epochs, with their
@@ -23,9 +23,11 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
+from lib.batches import Augmentation, Batches, tensors
+from lib.detector import Detector
 from lib.files import ROOT, read_json, write_json
 from lib.metrics import evaluate_test
-from lib.networks import NETWORKS, count_macs, count_parameters
+from lib.networks import NETWORKS, build_network, count_macs, count_parameters
 from lib.pack import Pack, open_pack
 from lib.packing import build_pack
 from lib.predictions import predict
@@ -44,6 +46,7 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=["faster", "cpu"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--no-earlier", action="store_true", help="do not time the earlier project's recipe")
+    parser.add_argument("--profile", action="store_true", help="also show where the time of a training step goes")
     arguments = parser.parse_args()
 
     source = open_source(str(Path(arguments.archive).resolve()), FOLDER / "sample")
@@ -55,6 +58,8 @@ def main() -> None:
     for recipe in arguments.recipes:
         runs = [run(recipe, seed, pack) for seed in range(arguments.seeds)]
         report(recipe, runs, earlier)
+        if arguments.profile:
+            profile(settings_of(recipe, 0), pack)
 
 
 def opened(source: Source) -> Pack:
@@ -62,14 +67,18 @@ def opened(source: Source) -> Pack:
     return open_pack(folder) if (folder / "pack.json").is_file() else build_pack(source, folder, progress=False)
 
 
-def run(recipe: str, seed: int, pack: Pack) -> dict[str, Any]:
-    """Train and judge one run, with and without its mirrored view; write and return its figures."""
+def settings_of(recipe: str, seed: int) -> Settings:
     values = {
         key: value
         for name in ("sample", recipe)
         for key, value in yaml.safe_load((ROOT / "parameters" / f"{name}.yaml").read_text(encoding="utf-8")).items()
     }
-    settings = Settings(**{**{f.name: values[f.name] for f in fields(Settings)}, "seed": seed})
+    return Settings(**{**{f.name: values[f.name] for f in fields(Settings)}, "seed": seed})
+
+
+def run(recipe: str, seed: int, pack: Pack) -> dict[str, Any]:
+    """Train and judge one run, with and without its mirrored view; write and return its figures."""
+    settings = settings_of(recipe, seed)
     folder = FOLDER / recipe / str(seed)
     network = train(pack, settings, folder)
     record = read_json(folder / "run.json")
@@ -103,6 +112,23 @@ def report(recipe: str, runs: list[dict[str, Any]], earlier: float | None) -> No
             auc = spread([figures[split]["roc_auc"]["value"] for figures in seen], 5)
             print(f"    {n:,} test images: {accuracy} %, area under ROC {auc}")
     print(flush=True)
+
+
+def profile(settings: Settings, pack: Pack) -> None:
+    """Print which operators take the time of ten training steps, data path and optimiser included."""
+    network = build_network(settings.network, pack.facts["mean"], pack.facts["std"])
+    detector = Detector(network.to(memory_format=torch.channels_last), settings)
+    optimizer = detector.optimizer()
+    rows = pack.rows("train")[: 12 * settings.batch_size]
+    augmentation = Augmentation(settings.flip, settings.shift, settings.degrade)
+    batches = iter(Batches(*tensors(pack, rows), settings.batch_size, augmentation, seed=0))
+    with torch.profiler.profile(schedule=torch.profiler.schedule(wait=1, warmup=1, active=10)) as profiler:
+        for images, labels in batches:
+            torch.nn.functional.cross_entropy(network(images), labels).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            profiler.step()
+    print(profiler.key_averages().table("self_cpu_time_total", row_limit=14, max_name_column_width=40), flush=True)
 
 
 def spread(values: list[float], digits: int = 2) -> str:

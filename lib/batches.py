@@ -9,16 +9,19 @@ import torch
 from torch import Tensor
 
 from lib.decode import SIDE
+from lib.degrade import KINDS, degrade
 from lib.errors import InputError
 from lib.pack import Pack
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Say how training images vary: mirrored left to right half of the time, moved by up to `shift` pixels."""
+    """Say how training images vary: half of them mirrored left to right, each moved by up to `shift` pixels, and the
+    share `degrade` of them made worse by noise, JPEG or blur (lib.degrade)."""
 
     flip: bool = True
     shift: int = 2
+    degrade: float = 0.0
 
 
 class Batches:
@@ -58,19 +61,31 @@ class Batches:
             order = torch.randperm(len(order), generator=generator.manual_seed(self.seed))
         for batch in order.tensor_split(len(self)):
             drawn = draw(self.augmentation, len(batch), generator)
-            rows, *moves = (part.tensor_split(self.ranks)[self.rank] for part in (batch, *drawn))
-            yield gather(self.images, rows, *moves), self.labels[rows.to(self.labels.device)]
+            rows, flip, down, right, *harm = (part.tensor_split(self.ranks)[self.rank] for part in (batch, *drawn))
+            images = gather(self.images, rows, flip, down, right)
+            yield degrade(images, *harm) if harm else images, self.labels[rows.to(self.labels.device)]
 
 
-def draw(augmentation: Augmentation | None, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw for `n` images whether each is mirrored (bool) and how far it moves down and right (int64, pixels)."""
+def draw(augmentation: Augmentation | None, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Draw what happens to each of `n` images.
+
+    Returns whether it is mirrored (bool), how far it moves down and right (int64, pixels), and, where images are
+    degraded at all, the three arguments of `lib.degrade.degrade`.
+    """
     flip = torch.zeros(n, dtype=torch.bool)
     shifts = torch.zeros(2, n, dtype=torch.int64)
-    if augmentation is not None:
-        if augmentation.flip:
-            flip = torch.rand(n, generator=generator) < 0.5
-        shifts = torch.randint(-augmentation.shift, augmentation.shift + 1, (2, n), generator=generator)
-    return flip, shifts[0], shifts[1]
+    if augmentation is None:
+        return flip, shifts[0], shifts[1]
+    if augmentation.flip:
+        flip = torch.rand(n, generator=generator) < 0.5
+    shifts = torch.randint(-augmentation.shift, augmentation.shift + 1, (2, n), generator=generator)
+    if not augmentation.degrade:
+        return flip, shifts[0], shifts[1]
+    kind = torch.randint(1, len(KINDS), (n,), generator=generator)
+    kind[torch.rand(n, generator=generator) >= augmentation.degrade] = 0
+    strength = torch.rand(n, generator=generator)
+    noise = torch.randn(n, 3, SIDE, SIDE, generator=generator)
+    return flip, shifts[0], shifts[1], kind, strength, noise
 
 
 def gather(images: Tensor, rows: Tensor, flip: Tensor, down: Tensor, right: Tensor) -> Tensor:

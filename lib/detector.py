@@ -44,7 +44,7 @@ class Detector(pl.LightningModule):
         self._log("val", F.cross_entropy(logits, labels), logits, labels)
 
     def configure_optimizers(self) -> dict[str, object]:
-        optimizer = self._optimizer()
+        optimizer = self.optimizer()
         steps = int(self.trainer.estimated_stepping_batches)
         if steps < 2:
             raise InputError("training would have a single step: lower batch_size, or raise epochs or train_images")
@@ -55,7 +55,8 @@ class Detector(pl.LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _optimizer(self) -> torch.optim.Optimizer:
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Return the optimiser at its peak rates."""
         # A convolution without a bias has a batch normalisation after it, which Muon relies on.
         convolutions = [layer for layer in self.modules() if isinstance(layer, nn.Conv2d) and layer.bias is None]
         filters = [layer.weight for layer in convolutions] if self.muon_rate else []

@@ -12,6 +12,7 @@ PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 class Settings:
     """Hold what decides the outcome of a training. Raises InputError for a value that makes no sense.
 
+    `degrade` is the share of training images with noise, JPEG or blur.
     `batch_size` counts the images of one step on all devices together. `muon_rate` is the step of Muon on the
     filters (0: AdamW moves them too), `learning_rate` that of AdamW. With `mirror` the network answers with the
     mean over an image and its mirror image. `train_images` 0 means all of them; `threads` 0 means as many as
@@ -29,6 +30,7 @@ class Settings:
     label_smoothing: float
     flip: bool
     shift: int
+    degrade: float
     mirror: bool
     train_images: int
     seed: int
@@ -43,8 +45,8 @@ class Settings:
         limits = {
             "epochs": (1, 10_000), "batch_size": (2, 65_536), "muon_rate": (0, 10), "learning_rate": (1e-8, 10),
             "weight_decay": (0, 10), "dropout": (0, 0.99), "label_smoothing": (0, 0.99), "shift": (0, 16),
-            "train_images": (0, 10**9), "seed": (0, 10**9), "threads": (0, 4096), "devices": (1, 4096),
-            "num_nodes": (1, 4096),
+            "degrade": (0, 1), "train_images": (0, 10**9), "seed": (0, 10**9), "threads": (0, 4096),
+            "devices": (1, 4096), "num_nodes": (1, 4096),
         }  # fmt: skip
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:

@@ -50,7 +50,7 @@ def train(pack: Pack, settings: Settings, folder: Path, wandb: str = "disabled",
     network = build_network(**recipe, dropout=settings.dropout)
     parameters, macs = count_parameters(network), count_macs(network)
     detector = Detector(network.to(memory_format=torch.channels_last), settings)
-    augmentation = Augmentation(settings.flip, settings.shift)
+    augmentation = Augmentation(settings.flip, settings.shift, settings.degrade)
     data = PackData(pack, settings.batch_size, augmentation, settings.seed, settings.train_images)
     network.fit(data.some_images())
     checkpoints = folder / "checkpoints"

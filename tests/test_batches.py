@@ -1,5 +1,7 @@
 """Batches: every image once, augmented as told, the same for the same seed."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -54,8 +56,9 @@ def test_batches_differ_in_length_by_one_at_most() -> None:
 
 
 def test_processes_together_see_what_one_sees() -> None:
-    alone = list(Batches(IMAGES, LABELS, 8, Augmentation(), seed=1))
-    parts = [list(Batches(IMAGES, LABELS, 8, Augmentation(), 1, rank, ranks=3)) for rank in range(3)]
+    augmentation = Augmentation(degrade=0.5)
+    alone = list(Batches(IMAGES, LABELS, 8, augmentation, seed=1))
+    parts = [list(Batches(IMAGES, LABELS, 8, augmentation, 1, rank, ranks=3)) for rank in range(3)]
     for (images, labels), *shares in zip(alone, *parts, strict=True):
         assert torch.equal(torch.cat([share[0] for share in shares]), images)
         assert torch.equal(torch.cat([share[1] for share in shares]), labels)
@@ -82,3 +85,17 @@ def test_tensors_follow_the_rows(sample_pack: Pack) -> None:
     assert images.dtype == torch.uint8
     assert np.array_equal(images.numpy(), sample_pack.images[rows])
     assert labels.tolist() == sample_pack.index["label"][rows].tolist()
+
+
+def test_the_share_that_was_asked_for_is_degraded() -> None:
+    mild = Augmentation(flip=False, shift=0, degrade=0.4)
+    flip, _, _, kind, strength, noise = draw(mild, 10_000, torch.Generator().manual_seed(0))
+    assert not flip.any()
+    assert 0.38 < (kind > 0).float().mean() < 0.42
+    assert all(0.12 < (kind == index).float().mean() < 0.15 for index in (1, 2, 3))
+    assert (strength.min(), strength.max()) < (0.01, 1)
+    assert noise.shape == (10_000, 3, 32, 32)
+    ways = (replace(mild, degrade=0.0), mild)
+    (images, _), (harmed, _) = (next(iter(Batches(IMAGES, LABELS, 50, way, seed=1))) for way in ways)
+    same = (images == harmed).flatten(1).all(1)
+    assert 0.4 < same.float().mean() < 0.8
