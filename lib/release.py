@@ -26,8 +26,8 @@ def release(outputs: Path, reference: Path = REFERENCE, data: str = "CIFAKE") ->
     """Write to `reference` what others need of the run in `outputs`, and nothing that names this machine.
 
     `model.onnx` and `weights.safetensors`, `metrics.json`, `run.json`, `comparison.json`, `README.md` (the model
-    card), the executed notebooks and their figures; `seeds.json`, if there is one, stays. Raises InputError when
-    the run is not finished or not on `data`.
+    card), the executed notebooks and their figures. What lay there before is replaced. Raises InputError when the
+    run is not finished or not on `data`.
     """
     run = read_json(outputs / "02_train" / "run.json")
     metrics = read_json(outputs / "04_evaluate" / "metrics.json")
@@ -38,8 +38,6 @@ def release(outputs: Path, reference: Path = REFERENCE, data: str = "CIFAKE") ->
         for file in (weights, weights.with_name("run.json"), outputs / "04_evaluate" / "metrics.json",
                      outputs / "05_compare_vgg" / "comparison.json"):  # fmt: skip
             shutil.copy(file, folder)
-        if (reference / "seeds.json").is_file():
-            shutil.copy(reference / "seeds.json", folder)
         export_onnx(load_weights(weights), folder / "model.onnx")
         for name in NOTEBOOKS:
             _notebook(outputs / name / f"{name}.ipynb", folder)

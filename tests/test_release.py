@@ -21,7 +21,6 @@ def released(sample_build: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     reference = tmp_path_factory.mktemp("release") / "reference"
     data = json.loads((sample_build / "02_train" / "run.json").read_text())["data"]["data"]
     reference.mkdir()
-    (reference / "seeds.json").write_text("{}")
     (reference / "old.png").write_text("")
     release(sample_build, reference, data)
     return reference
@@ -31,7 +30,7 @@ def test_release_holds_what_the_contract_says(released: Path) -> None:
     names = {path.name for path in released.iterdir()}
     assert names == {
         "README.md", "comparison.json", "figures", "metrics.json", "model.onnx", "notebooks", "run.json",
-        "seeds.json", "weights.safetensors",
+        "weights.safetensors",
     }  # fmt: skip
     open_onnx(released / "model.onnx")
     assert {path.stem for path in (released / "notebooks").iterdir()} == set(NOTEBOOKS)
