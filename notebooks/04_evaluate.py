@@ -12,7 +12,7 @@
 #
 # **Reads** the pack of [01_data](01_data.ipynb) and the weights of [02_train](02_train.ipynb).
 # **Writes** `predictions.csv`, made by one pass, and `metrics.json`, computed from it.
-# **Takes** ten seconds on the sample; on CIFAKE half a minute on two cores.
+# **Takes** ten seconds on the sample; on CIFAKE a minute on two cores.
 
 # %% tags=["parameters"]
 accelerator = "auto"  # type: str auto, cpu or gpu
