@@ -16,6 +16,7 @@ from lib.files import whole_file
 class History(pl.Callback):
     """Keep one row an epoch, in the checkpoints and in `path` (CSV), and show a progress bar of epochs.
 
+    `seconds` are those of training: validation is not counted.
     Raises InputError in an epoch whose figures are not finite.
     """
 
@@ -38,6 +39,12 @@ class History(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started = time.perf_counter()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.interrupted = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.started += time.perf_counter() - self.interrupted
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         seconds = time.perf_counter() - self.started

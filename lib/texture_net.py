@@ -1,6 +1,6 @@
 """The network of this project: fine texture through a whitened stem, weighed channel by channel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -36,20 +36,21 @@ class WhitenedConv2d(nn.Conv2d):
         return self._conv_forward(x, filters.contiguous(memory_format=torch.channels_last), None)
 
 
-def texture_net(*widths: int, excite: bool = True) -> Callable[[float], nn.Module]:
-    """Return a builder of the network with these widths; the builder takes the dropout before the last layer.
+def texture_net(widths: Sequence[int], depths: Sequence[int], excite: bool = True) -> Callable[[float], nn.Module]:
+    """Return a builder of the network; the builder takes the dropout before the last layer.
 
-    A 4×4 stem of stride 2, which saves three quarters of the work of later layers; then a stage a width, of 3×3
-    convolutions with GELU, a max-pool between stages, and with `excite` squeeze-and-excitation (Hu et al. 2018,
+    A 4×4 stem of stride 2, which saves three quarters of the work of later layers; then a stage a width, of
+    `depths` 3×3 convolutions with GELU that keep the width, one more and a max-pool before each but the first, and with `excite` squeeze-and-excitation (Hu et al. 2018,
     arXiv 1709.01507) after each; at the end the mean over all places.
     """
 
     def build(dropout: float) -> nn.Module:
         layers: list[nn.Module] = [WhitenedConv2d(3, widths[0], 4, 2, 1), nn.BatchNorm2d(widths[0]), nn.GELU()]
-        for stage, (width_in, width) in enumerate(zip((widths[0], *widths), widths, strict=False)):
+        for stage, (width_in, width, depth) in enumerate(zip((widths[0], *widths[:-1]), widths, depths, strict=True)):
             if stage:
                 layers += [_conv(width_in, width), nn.MaxPool2d(2), nn.BatchNorm2d(width), nn.GELU()]
-            layers += [_conv(width, width), nn.BatchNorm2d(width), nn.GELU()]
+            for _ in range(depth):
+                layers += [_conv(width, width), nn.BatchNorm2d(width), nn.GELU()]
             if excite:
                 layers.append(SqueezeExcitation(width, width // 4, activation=nn.GELU))
         return nn.Sequential(
