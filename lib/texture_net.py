@@ -39,9 +39,10 @@ class WhitenedConv2d(nn.Conv2d):
 def texture_net(widths: Sequence[int], depths: Sequence[int], excite: bool = True) -> Callable[[float], nn.Module]:
     """Return a builder of the network; the builder takes the dropout before the last layer.
 
-    A 4×4 stem of stride 2, which saves three quarters of the work of later layers; then a stage a width, of
-    `depths` 3×3 convolutions with GELU that keep the width, one more and a max-pool before each but the first, and with `excite` squeeze-and-excitation (Hu et al. 2018,
-    arXiv 1709.01507) after each; at the end the mean over all places.
+    A 4×4 stem of stride 2, which saves three quarters of the work of later layers; then a stage a width, each of
+    as many 3×3 convolutions with GELU as `depths` says. Before each stage but the first stand a convolution that
+    widens and a max-pool; with `excite`, squeeze-and-excitation (Hu et al. 2018, arXiv 1709.01507) ends each. Last
+    comes the mean over all places.
     """
 
     def build(dropout: float) -> nn.Module:

@@ -61,7 +61,7 @@ def train(pack: Pack, settings: Settings, folder: Path, wandb: str = "disabled",
         History(folder / "history.csv", settings.epochs, progress),
         ModelCheckpoint(filename="best", monitor="val/acc", mode="max", **every_epoch),
         ModelCheckpoint(filename="last", **every_epoch),
-        Threads(threads),
+        Setup(threads),
     ]
     # Processes of a notebook must be spawned: a fork hangs where OpenMP has worked before it.
     alone = settings.devices * settings.num_nodes == 1
@@ -103,14 +103,16 @@ def train(pack: Pack, settings: Settings, folder: Path, wandb: str = "disabled",
 _OUT_OF_MEMORY = "the device ran out of memory: lower batch_size ({})"
 
 
-class Threads(pl.Callback):
-    """Give each process its number of threads: a spawned one begins with as many as there are cores."""
+class Setup(pl.Callback):
+    """Set up each process that trains: a spawned one begins with as many threads as there are cores."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         torch.set_num_threads(self.threads)
+        # Deterministic algorithms would overwrite all new memory first, a tenth of the time, for code that reads it.
+        torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def _wandb_logger(mode: str, settings: Settings, folder: Path) -> Any:
