@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
 from lib.decode import SIDE
 from lib.errors import InputError
@@ -33,6 +34,7 @@ def export_onnx(network: Network, path: Path) -> None:
             network, (images,), input_names=[INPUT], output_names=[OUTPUT],
             dynamic_shapes={INPUT: {0: torch.export.Dim("n")}}, external_data=False, dynamo=True,
         )  # fmt: skip
+    ClearMetadataAndDocStringPass()(program.model)  # every node would tell the folders of this machine
     with whole_file(path) as partial:
         program.save(partial)
         logits = open_onnx(partial).run([OUTPUT], {INPUT: images.numpy()})[0]
