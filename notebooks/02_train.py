@@ -46,6 +46,8 @@ from lib.parameters import check
 check("02_train", globals())
 
 # %%
+from dataclasses import fields
+
 import pandas as pd
 
 from lib import plots
@@ -60,28 +62,7 @@ plots.use_style()
 # ## What we train
 
 # %%
-settings = Settings(
-    network=network,
-    epochs=epochs,
-    batch_size=batch_size,
-    muon_rate=muon_rate,
-    learning_rate=learning_rate,
-    weight_decay=weight_decay,
-    dropout=dropout,
-    label_smoothing=label_smoothing,
-    flip=flip,
-    shift=shift,
-    degrade=degrade,
-    mirror=mirror,
-    train_images=train_images,
-    seed=seed,
-    precision=precision,
-    accelerator=accelerator,
-    threads=threads,
-    devices=devices,
-    num_nodes=num_nodes,
-    strategy=strategy,
-)
+settings = Settings(**{field.name: globals()[field.name] for field in fields(Settings)})
 pack = open_pack(project_path(upstream["01_data"]["pack"]).parent)
 print(f"Data: {pack.facts['data']}, {len(pack.rows('train')):,} to train on, {len(pack.rows('val')):,} for validation")
 
