@@ -33,14 +33,16 @@ def test_released_network_needs_onnxruntime_alone(sample_pack: Pack) -> None:
 def test_any_batch_size_gives_the_same_logits(tmp_path: Path, mirror: bool) -> None:
     torch.manual_seed(0)
     network = build_network(next(iter(NETWORKS)), MEAN, STD, mirror=mirror)
+    network.body[-1].weight.data *= 1e4  # untrained, it would say nearly the same of every image
     export_onnx(network, tmp_path / "model.onnx")
     images = np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), np.uint8)
     session = open_onnx(tmp_path / "model.onnx")
     together = session.run(None, {"images": images})[0]
     apart = np.concatenate([session.run(None, {"images": image[None]})[0] for image in images])
-    np.testing.assert_allclose(together, apart, atol=1e-5)
+    np.testing.assert_allclose(together, apart, atol=0.01)
+    assert np.ptp(together, axis=0).min() > 0.05
     mirrored = session.run(None, {"images": np.ascontiguousarray(images[..., ::-1])})[0]
-    assert np.allclose(together, mirrored, atol=1e-4) == mirror
+    assert np.allclose(together, mirrored, atol=0.01) == mirror
 
 
 def test_network_that_onnx_gets_wrong_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
