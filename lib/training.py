@@ -1,5 +1,6 @@
 """Train one network: from a pack to weights, a history and a run.json. A killed run goes on where it was."""
 
+import hashlib
 import logging
 import os
 import warnings
@@ -13,6 +14,7 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import Tensor
 from torch.multiprocessing import ProcessRaisedException
 
 from lib.batches import Augmentation, PackData
@@ -31,12 +33,20 @@ from lib.weights import save_weights
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 
 
-def train(pack: Pack, settings: Settings, folder: Path, wandb: str = "disabled", progress: bool = True) -> Network:
+def train(
+    pack: Pack,
+    settings: Settings,
+    folder: Path,
+    wandb: str = "disabled",
+    progress: bool = True,
+    start: dict[str, Tensor] | None = None,
+) -> Network:
     """Train on the pack and return the network of the epoch with the best validation accuracy.
 
     Writes to `folder`: `history.csv` (a row an epoch), `weights.safetensors`, `run.json`, and under
     `checkpoints/` what a killed run resumes from: the same settings, data and code go on, anything else starts
     afresh. `wandb` is "auto" (online with a WANDB_API_KEY, offline without), "online", "offline" or "disabled".
+    `start` holds weights to begin with, by their names in the network; the others begin at random.
     Raises InputError when the loss is no longer finite or the device runs out of memory.
     """
     device = choose_device(settings.accelerator)
@@ -53,8 +63,13 @@ def train(pack: Pack, settings: Settings, folder: Path, wandb: str = "disabled",
     augmentation = Augmentation(settings.flip, settings.shift, settings.degrade)
     data = PackData(pack, settings.batch_size, augmentation, settings.seed, settings.train_images)
     network.fit(data.some_images())
+    work = {"settings": {**asdict(settings), "threads": threads}, "lib_hash": code, **pack.identity()}
+    if start:
+        if unknown := network.load_state_dict(start, strict=False).unexpected_keys:
+            raise InputError(f"{settings.network} has no weights {unknown[0]!r}: start from those of the same network")
+        work["start"] = hashlib.sha256(b"".join(start[key].numpy().tobytes() for key in sorted(start))).hexdigest()
     checkpoints = folder / "checkpoints"
-    claim(checkpoints, {"settings": {**asdict(settings), "threads": threads}, "lib_hash": code, **pack.identity()})
+    claim(checkpoints, work)
     last = checkpoints / "last.ckpt"
     every_epoch = {"dirpath": checkpoints, "save_on_train_epoch_end": True, "enable_version_counter": False}
     callbacks = [

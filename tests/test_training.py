@@ -51,6 +51,19 @@ def test_one_batch_can_be_learnt_by_heart(sample_pack: Pack) -> None:
     assert loss < 0.1
 
 
+def test_training_begins_with_the_weights_that_it_is_given(sample_pack: Pack, tmp_path: Path) -> None:
+    slow = settings(epochs=2, train_images=256, muon_rate=0.0, learning_rate=1e-8, weight_decay=0.0)
+    first = {f"body.{layer}.weight": torch.full(shape, 0.01) for layer, shape in ((0, (16, 3, 3, 3)), (11, (2, 32)))}
+    scores = []
+    # All in one folder: none may be taken for another, finished one.
+    for start in ({}, first, {key: 2 * value for key, value in first.items()}):
+        network = train(sample_pack, slow, tmp_path, progress=False, start=start)
+        scores.append(network.body[0].weight.mean().item())
+    assert scores[1:] == pytest.approx([0.01, 0.02], rel=1e-3)
+    with pytest.raises(InputError, match=r"plain_16_32 has no weights 'body\.99\.weight'"):
+        train(sample_pack, slow, tmp_path, progress=False, start={"body.99.weight": torch.zeros(1)})
+
+
 def test_run_leaves_history_weights_and_record(finished: Path, sample_pack: Pack) -> None:
     history = pd.read_csv(finished / "history.csv")
     assert list(history) == COLUMNS
