@@ -26,8 +26,8 @@ from torchvision.transforms import v2
 from lib.batches import Augmentation, Batches, tensors
 from lib.detector import Detector
 from lib.files import ROOT, read_json, write_json
-from lib.metrics import evaluate_test
-from lib.networks import NETWORKS, build_network, count_macs, count_parameters
+from lib.metrics import evaluate
+from lib.networks import NETWORKS, Network, build_network, count_macs, count_parameters
 from lib.pack import Pack, open_pack
 from lib.packing import build_pack
 from lib.predictions import predict
@@ -88,10 +88,15 @@ def run(recipe: str, seed: int, pack: Pack) -> dict[str, Any]:
         figures[f"views_{views}"] = {
             "parameters": count_parameters(network),
             "macs": count_macs(network),
-            **evaluate_test(predict(network, pack, ("test",), settings.accelerator, progress=False)),
+            **judged(network, pack, settings),
         }
     write_json(folder / "figures.json", figures)
     return figures
+
+
+def judged(network: Network, pack: Pack, settings: Settings) -> dict[str, Any]:
+    table, _ = predict(network, pack, ("test",), settings.accelerator, progress=False)
+    return {"test": evaluate(table), "test_not_in_train": evaluate(table[~table["in_train"]])}
 
 
 def report(recipe: str, runs: list[dict[str, Any]], earlier: float | None) -> None:

@@ -1,43 +1,35 @@
-"""Figures with their intervals, computed from predictions."""
+"""Figures with their intervals, computed from predictions. FAKE is the positive class."""
 
+import json
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
-from sklearn.metrics import roc_auc_score
+from sklearn import metrics as sk
 from torchmetrics.functional.classification import binary_calibration_error
 
 from lib import CLASSES
-from lib.predictions import probability_fake
+from lib.bootstrap import CALIBRATION_BINS, bootstrap
+from lib.errors import InputError
+from lib.predictions import is_right, one_view, probability_fake
 
-CALIBRATION_BINS = 15
+SCHEMA = Path(__file__).with_name("metrics.schema.json")
+
+THRESHOLDS = (0.01, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99)
+
+Figure = dict[str, Any]
 
 
-def proportion(hits: int, n: int) -> dict[str, float]:
-    """Return a proportion with its 95 % Wilson score interval (Wilson 1927): value, low, high, n."""
+def proportion(hits: int, n: int) -> Figure:
+    """Return a proportion with its 95 % Wilson score interval (Wilson 1927): value, low, high, n, method."""
+    if not n:
+        return {"value": None, "low": 0.0, "high": 1.0, "n": 0, "method": "wilson"}
     interval = stats.binomtest(int(hits), int(n)).proportion_ci(0.95, method="wilson")
-    return {"value": hits / n, "low": interval.low, "high": interval.high, "n": int(n)}
-
-
-def area_under_roc(label: np.ndarray, p_fake: np.ndarray, resamples: int = 1000) -> dict[str, float]:
-    """Return the area under the ROC curve of FAKE with its 95 % percentile bootstrap interval.
-
-    A resample keeps the number of images of each class. The area is the share of pairs in order (Mann–Whitney).
-    """
-    fake, real = p_fake[label == 0], p_fake[label == 1]
-    levels, ranks = np.unique(p_fake, return_inverse=True)
-    rank_fake, rank_real = ranks[label == 0], ranks[label == 1]
-    rng = np.random.default_rng(0)
-    areas = []
-    for _ in range(resamples):
-        count_fake = np.bincount(rng.choice(rank_fake, len(fake)), minlength=len(levels))
-        count_real = np.bincount(rng.choice(rank_real, len(real)), minlength=len(levels))
-        below = np.cumsum(count_real) - count_real / 2  # a tie counts half
-        areas.append((count_fake * below).sum() / (len(fake) * len(real)))
-    low, high = np.quantile(areas, [0.025, 0.975])
-    return {"value": float(roc_auc_score(label == 0, p_fake)), "low": low, "high": high, "n": len(label)}
+    return {"value": float(hits / n), "low": interval.low, "high": interval.high, "n": int(n), "method": "wilson"}
 
 
 def calibration_error(label: np.ndarray, p_fake: np.ndarray) -> float:
@@ -46,35 +38,76 @@ def calibration_error(label: np.ndarray, p_fake: np.ndarray) -> float:
     return float(binary_calibration_error(preds, target, n_bins=CALIBRATION_BINS))
 
 
+def fpr_at_95_tpr(label: np.ndarray, p_fake: np.ndarray) -> float:
+    """Return the share of REAL called FAKE at the highest threshold that finds 95 % of FAKE."""
+    fpr, tpr, _ = sk.roc_curve(label == 0, p_fake, drop_intermediate=False)
+    return float(fpr[np.argmax(tpr >= 0.95)])
+
+
 def evaluate(predictions: pd.DataFrame) -> dict[str, Any]:
-    """Return accuracy, recall of each class, area under ROC and calibration error of one set of images."""
+    """Return the figures of one set of images, each with value, low, high, n and the method of its interval.
+
+    Proportions have Wilson intervals, all else bootstrap intervals (lib.bootstrap). Raises InputError for a set
+    without images of both classes.
+    """
     label, p_fake = predictions["label"].to_numpy(), probability_fake(predictions)
-    right = is_right(predictions)
+    if len(np.unique(label)) != len(CLASSES):
+        raise InputError(f"{len(label)} images of {len(np.unique(label))} classes cannot be judged: both are needed")
+    is_fake, called_fake, n = label == 0, p_fake > 0.5, len(label)
+    intervals = bootstrap(label, p_fake)
+
+    def by_bootstrap(name: str, value: float) -> Figure:
+        low, high = intervals[name]
+        return {"value": float(value), "low": low, "high": high, "n": n, "method": "bootstrap"}
+
+    recall = {name: proportion((is_right(predictions) & (label == i)).sum(), (label == i).sum())
+              for i, name in enumerate(CLASSES)}  # fmt: skip
+    verdicts = {"FAKE": called_fake, "REAL": ~called_fake}
     return {
-        "accuracy": proportion(right.sum(), len(right)),
-        "recall": {name: proportion(right[label == i].sum(), (label == i).sum()) for i, name in enumerate(CLASSES)},
-        "roc_auc": area_under_roc(label, p_fake),
-        "calibration_error": {"value": calibration_error(label, p_fake), "bins": CALIBRATION_BINS, "n": len(label)},
-    }
+        "accuracy": proportion(is_right(predictions).sum(), n),
+        "balanced_accuracy": by_bootstrap("balanced_accuracy", sk.balanced_accuracy_score(is_fake, called_fake)),
+        "recall": recall,
+        "specificity": recall["REAL"],
+        "precision": {name: proportion((verdict & (label == i)).sum(), verdict.sum())
+                      for i, (name, verdict) in enumerate(verdicts.items())},
+        "f1": {name: by_bootstrap(f"f1_{name}", sk.f1_score(label == i, verdict, zero_division=0.0))
+               for i, (name, verdict) in enumerate(verdicts.items())},
+        "roc_auc": by_bootstrap("roc_auc", sk.roc_auc_score(is_fake, p_fake)),
+        "average_precision": by_bootstrap("average_precision", sk.average_precision_score(is_fake, p_fake)),
+        "brier_score": by_bootstrap("brier_score", sk.brier_score_loss(is_fake, p_fake)),
+        "log_loss": by_bootstrap("log_loss", sk.log_loss(is_fake, p_fake)),
+        "calibration_error": by_bootstrap("calibration_error", calibration_error(label, p_fake)),
+        "fpr_at_95_tpr": by_bootstrap("fpr_at_95_tpr", fpr_at_95_tpr(label, p_fake)),
+    }  # fmt: skip
 
 
 def evaluate_test(predictions: pd.DataFrame) -> dict[str, Any]:
-    """Return the figures on all test images, on those not in train, and the accuracy by object class."""
+    """Return the figures on all test images, on those not in train, by object class, and of one view."""
     test = predictions[predictions["split"] == "test"]
-    by_object = test.assign(right=is_right(test)).groupby("object_class")["right"]
     return {
         "test": evaluate(test),
         "test_not_in_train": evaluate(test[~test["in_train"]]),
-        "accuracy_by_object_class": {name: proportion(right.sum(), len(right)) for name, right in by_object},
+        "one_view": evaluate(one_view(test)),
+        "object_class": {name: evaluate(part) for name, part in test.groupby("object_class")},
     }
 
 
-def is_right(predictions: pd.DataFrame) -> np.ndarray:
-    """Tell for each image whether the likelier class is its label (bool N)."""
-    return (probability_fake(predictions) <= 0.5) == predictions["label"].to_numpy(bool)
+def threshold_table(predictions: pd.DataFrame, thresholds: tuple[float, ...] = THRESHOLDS) -> pd.DataFrame:
+    """Return what calling FAKE from each probability on would give: rates with intervals, for people."""
+    is_fake, p_fake = predictions["label"].to_numpy() == 0, probability_fake(predictions)
+    rows = {}
+    for threshold in thresholds:
+        called = p_fake >= threshold
+        rows[f"{threshold:g}"] = {
+            "accuracy": percent(proportion((called == is_fake).sum(), len(called))),
+            "FAKE found": percent(proportion((called & is_fake).sum(), is_fake.sum())),
+            "REAL called FAKE": percent(proportion((called & ~is_fake).sum(), (~is_fake).sum())),
+            "precision": percent(proportion((called & is_fake).sum(), called.sum())),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("P(FAKE) from")
 
 
-def mcnemar(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
+def mcnemar(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
     """Compare two networks on the same images by the exact McNemar test (McNemar 1947).
 
     `ours` and `theirs` tell which images each has right (bool N). Returns the counts of images that only one
@@ -90,12 +123,22 @@ def mcnemar(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
         "difference": difference,
         "low": difference - margin,
         "high": difference + margin,
-        "p_value": stats.binomtest(only_ours, split).pvalue if split else 1.0,
+        "p_value": float(stats.binomtest(only_ours, split).pvalue) if split else 1.0,
         "n": n,
     }
 
 
-def percent(figure: dict[str, float], digits: int = 2) -> str:
+def percent(figure: Figure, digits: int = 2) -> str:
     """Write a proportion for people: "97.12 % [96.87, 97.34]"."""
+    if figure["value"] is None:
+        return "–"
     value, low, high = (f"{100 * figure[key]:.{digits}f}" for key in ("value", "low", "high"))
     return f"{value} % [{low}, {high}]"
+
+
+def check_metrics(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a metrics.json if it has the promised form; raise InputError where it departs from it."""
+    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
+    if error := jsonschema.exceptions.best_match(validator.iter_errors(content)):
+        raise InputError(f"metrics.json departs from {SCHEMA.name} at {error.json_path}: {error.message}")
+    return content

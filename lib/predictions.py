@@ -1,41 +1,78 @@
 """Predictions: the table that every figure is computed from, made by one pass of the network."""
 
+import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from lib import CLASSES
 from lib.batches import Batches, tensors
 from lib.device import choose_device
 from lib.errors import InputError
-from lib.files import whole_file
+from lib.files import read_json, whole_file, write_json
+from lib.networks import Network
 from lib.pack import Pack
 
 LOGITS = [f"logit_{name}" for name in CLASSES]
-COLUMNS = ["file", "split", "label", "object_class", "in_train", *LOGITS]
+ONE_VIEW = [f"one_view_{name}" for name in CLASSES]
+COLUMNS = ["file", "split", "label", "object_class", "in_train", *LOGITS, *ONE_VIEW]
+
+
+class Outputs(NamedTuple):
+    """What a network says of N images: float32 arrays, one row an image.
+
+    `logits` (N×2) are its answer, `one_view` (N×2) what it says without a mirrored view, `features` (N×F) what its
+    last layer reads, of the image as it is.
+    """
+
+    logits: np.ndarray
+    one_view: np.ndarray
+    features: np.ndarray
+
+
+def run_network(network: Network, images: torch.Tensor, progress: bool = True) -> Outputs:
+    """Run the network once over `images` (uint8 N×32×32×3), on the device on which they lie."""
+    network = network.to(images.device, memory_format=torch.channels_last).eval()
+    heard: dict[str, list[torch.Tensor]] = {}
+
+    def listen(head: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        heard.setdefault("features", []).append(inputs[0])
+        heard.setdefault("one_view", []).append(output)
+
+    columns: list[list[np.ndarray]] = [[], [], []]
+    hook = network.body[-1].register_forward_hook(listen)
+    try:
+        with torch.inference_mode():
+            batches = Batches(images, torch.zeros(len(images)), batch_size=500)
+            for batch, _ in tqdm(batches, "predict", unit=" batches", disable=not progress):
+                heard.clear()
+                logits = network(batch)
+                first = (logits, heard["one_view"][0], heard["features"][0])  # a second call is the mirrored view
+                for column, part in zip(columns, first, strict=True):
+                    column.append(part.float().cpu().numpy())
+    finally:
+        hook.remove()
+    return Outputs(*(np.concatenate(column) for column in columns))
 
 
 def predict(
-    network: nn.Module, pack: Pack, splits: tuple[str, ...], accelerator: str = "auto", progress: bool = True
-) -> pd.DataFrame:
-    """Run the network once over the images of `splits` and return the table of predictions.
+    network: Network, pack: Pack, splits: tuple[str, ...], accelerator: str = "auto", progress: bool = True
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Run the network once over the images of `splits`; return the table of predictions, and their features.
 
-    Columns: those of the pack's index that say what an image is, and one float32 logit a class.
+    Columns of the table: those of the pack's index that say what an image is, the logits, and those of one view.
+    The features are float32 N×F, as in Outputs.
     """
-    device = choose_device(accelerator)
     rows = np.concatenate([pack.rows(split) for split in splits])
-    batches = Batches(*tensors(pack, rows, device), batch_size=500)
-    network = network.to(device, memory_format=torch.channels_last).eval()
-    with torch.inference_mode():
-        logits = [network(images) for images, _ in tqdm(batches, "predict", unit=" batches", disable=not progress)]
+    images, _ = tensors(pack, rows, choose_device(accelerator))
+    outputs = run_network(network, images, progress)
     table = pack.index.iloc[rows].reset_index(drop=True)
-    table[LOGITS] = torch.cat(logits).float().cpu().numpy()
-    return table[COLUMNS]
+    table[LOGITS], table[ONE_VIEW] = outputs.logits, outputs.one_view
+    return table[COLUMNS], outputs.features
 
 
 def probability_fake(predictions: pd.DataFrame) -> np.ndarray:
@@ -44,17 +81,33 @@ def probability_fake(predictions: pd.DataFrame) -> np.ndarray:
     return 1 / (1 + np.exp(-margin))
 
 
-def save_predictions(path: Path, predictions: pd.DataFrame) -> None:
-    """Write the table as CSV; nine digits give every float32 back exactly."""
+def is_right(predictions: pd.DataFrame) -> np.ndarray:
+    """Tell for each image whether the likelier class is its label (bool N)."""
+    return (probability_fake(predictions) <= 0.5) == predictions["label"].to_numpy(bool)
+
+
+def one_view(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return the table as it would be without a mirrored view."""
+    return predictions.assign(**{logit: predictions[view] for logit, view in zip(LOGITS, ONE_VIEW, strict=True)})
+
+
+def save_predictions(path: Path, predictions: pd.DataFrame, pack: Pack, weights: Path) -> None:
+    """Write the table as CSV, and beside it, as JSON, of which data and weights it is.
+
+    Nine digits give every float32 back exactly.
+    """
+    label = path.with_suffix(".json")
+    label.unlink(missing_ok=True)  # a table without its label is refused; one with a wrong label would not be
     with whole_file(path) as partial:
         predictions.to_csv(partial, index=False, float_format="%.9g")
+    write_json(label, _identity(pack, weights))
 
 
-def load_predictions(path: Path, facts: dict[str, Any]) -> pd.DataFrame:
-    """Read a table of predictions and check that it can be of the pack with these `facts`.
+def load_predictions(path: Path, pack: Pack, weights: Path) -> pd.DataFrame:
+    """Read a table of predictions and check that it is of this pack and these weights.
 
-    Raises InputError when the file is missing, lacks a column, holds a logit that is not finite, has no image of
-    a class, or has another number of test images than the pack.
+    Raises InputError when the file is missing, lacks a column, holds a logit that is not finite, is of other data or
+    weights, has no image of a split or a class, or has another number of test images than the pack.
     """
     try:
         table = pd.read_csv(path, dtype={"object_class": "str"})
@@ -62,10 +115,22 @@ def load_predictions(path: Path, facts: dict[str, Any]) -> pd.DataFrame:
         raise InputError(f"{path} is missing: run 04_evaluate first") from None
     if missing := [name for name in COLUMNS if name not in table]:
         raise InputError(f"{path} has no column {missing[0]!r}: run the notebook that writes it again")
-    if not np.isfinite(table[LOGITS].to_numpy()).all():
+    if not np.isfinite(table[LOGITS + ONE_VIEW].to_numpy()).all():
         raise InputError(f"{path} holds logits that are not finite: the training diverged, lower learning_rate")
-    test = table[table["split"] == "test"]
-    expected = facts["counts"]["test/FAKE"] + facts["counts"]["test/REAL"]
-    if len(test) != expected or test["label"].nunique() != len(CLASSES):
-        raise InputError(f"{path} has {len(test)} test images, not the {expected} of the pack: run 04_evaluate again")
+    label = read_json(path.with_suffix(".json"))
+    for key, value in _identity(pack, weights).items():
+        if label.get(key) != value:
+            what = f"the weights {weights}" if key == "weights" else f"this pack (its {key} differs)"
+            raise InputError(f"{path} is not of {what}: run the notebook that writes it again")
+    for split in ("val", "test"):
+        part, expected = table[table["split"] == split], len(pack.rows(split))
+        if len(part) != expected or part["label"].nunique() != len(CLASSES):
+            raise InputError(
+                f"{path} has {len(part)} {split} images of {part['label'].nunique()} classes, "
+                f"not the {expected} of {len(CLASSES)} in the pack: run 04_evaluate again"
+            )
     return table
+
+
+def _identity(pack: Pack, weights: Path) -> dict[str, Any]:
+    return {**pack.identity(), "weights": hashlib.sha256(weights.read_bytes()).hexdigest()}

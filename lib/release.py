@@ -18,6 +18,8 @@ from lib.metrics import percent
 from lib.report import NOTEBOOKS
 from lib.weights import load_weights
 
+_FILES = ("02_train/run.json", "04_evaluate/metrics.json", "04_evaluate/drift.npz", "05_compare_vgg/comparison.json")
+
 REFERENCE = ROOT / "outputs" / "reference"
 _CARD = Path(__file__).with_name("release.md.j2")
 
@@ -25,9 +27,9 @@ _CARD = Path(__file__).with_name("release.md.j2")
 def release(outputs: Path, reference: Path = REFERENCE, data: str = "CIFAKE") -> None:
     """Write to `reference` what others need of the run in `outputs`, and nothing that names this machine.
 
-    `model.onnx` and `weights.safetensors`, `metrics.json`, `run.json`, `comparison.json`, `README.md` (the model
-    card), the executed notebooks and their figures. What lay there before is replaced. Raises InputError when the
-    run is not finished or not on `data`.
+    `model.onnx` and `weights.safetensors`, `metrics.json`, `run.json`, `comparison.json`, `drift.npz`, `README.md` (the
+    model card), the executed notebooks and their figures. What lay there before is replaced. Raises InputError
+    when the run is not finished or not on `data`.
     """
     run = read_json(outputs / "02_train" / "run.json")
     metrics = read_json(outputs / "04_evaluate" / "metrics.json")
@@ -35,9 +37,9 @@ def release(outputs: Path, reference: Path = REFERENCE, data: str = "CIFAKE") ->
         raise InputError(f"{outputs} holds a run on {run['data']['data']}: only one on all of {data} is released")
     weights = outputs / "02_train" / "weights.safetensors"
     with whole_folder(reference) as folder:
-        for file in (weights, weights.with_name("run.json"), outputs / "04_evaluate" / "metrics.json",
-                     outputs / "05_compare_vgg" / "comparison.json"):  # fmt: skip
-            shutil.copy(file, folder)
+        shutil.copy(weights, folder)
+        for file in _FILES:
+            shutil.copy(outputs / file, folder)
         export_onnx(load_weights(weights), folder / "model.onnx")
         for name in NOTEBOOKS:
             _notebook(outputs / name / f"{name}.ipynb", folder)

@@ -3,15 +3,31 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn import metrics as sk
 
-from lib.metrics import area_under_roc, calibration_error, evaluate_test, mcnemar, percent, proportion
-from lib.pack import Pack
-from lib.predictions import LOGITS, load_predictions, probability_fake, save_predictions
+from lib.bootstrap import FIGURES, bootstrap, weighted_figures
+from lib.errors import InputError
+from lib.metrics import (
+    calibration_error,
+    evaluate,
+    evaluate_test,
+    fpr_at_95_tpr,
+    mcnemar,
+    percent,
+    proportion,
+    threshold_table,
+)
+from lib.predictions import (
+    LOGITS,
+    ONE_VIEW,
+    probability_fake,
+)
 
 
 def table(logit_fake: np.ndarray, label: np.ndarray, split: str = "test") -> pd.DataFrame:
     columns = {"file": "x.jpg", "split": split, "label": label, "object_class": "cat", "in_train": False}
-    return pd.DataFrame({**columns, LOGITS[0]: logit_fake, LOGITS[1]: 0.0})
+    logits = {LOGITS[0]: logit_fake, LOGITS[1]: 0.0, ONE_VIEW[0]: logit_fake, ONE_VIEW[1]: 0.0}
+    return pd.DataFrame({**columns, **logits})
 
 
 def test_wilson_interval_of_a_published_example() -> None:
@@ -24,21 +40,61 @@ def test_probability_of_fake_is_the_softmax() -> None:
     assert probability_fake(table(np.array([0.0, np.log(3.0)]), np.array([0, 1]))).tolist() == [0.5, 0.75]
 
 
-def test_area_counts_pairs_in_order_and_ties_by_half() -> None:
-    label, p_fake = np.array([0, 0, 1, 1]), np.array([0.9, 0.4, 0.4, 0.1])
-    assert area_under_roc(label, p_fake)["value"] == pytest.approx(3.5 / 4)
+LIBRARY = {
+    "balanced_accuracy": lambda y, p: sk.balanced_accuracy_score(y, p > 0.5),
+    "f1_FAKE": lambda y, p: sk.f1_score(y, p > 0.5),
+    "f1_REAL": lambda y, p: sk.f1_score(~y, p <= 0.5),
+    "roc_auc": sk.roc_auc_score,
+    "average_precision": sk.average_precision_score,
+    "brier_score": sk.brier_score_loss,
+    "log_loss": sk.log_loss,
+    "calibration_error": lambda y, p: calibration_error(1 - y, p),
+    "fpr_at_95_tpr": lambda y, p: fpr_at_95_tpr(1 - y, p),
+}
 
 
-def test_area_interval_is_that_of_theory() -> None:
+@pytest.mark.parametrize("digits", [None, 2, 0])
+def test_figures_of_a_resample_are_those_of_the_libraries(digits: int | None) -> None:
+    rng = np.random.default_rng(0)
+    label = rng.permutation(np.repeat([0, 1], [300, 200]))
+    p_fake = 1 / (1 + np.exp(-rng.normal(np.where(label == 0, 1, -1), 2)))
+    p_fake = p_fake if digits is None else p_fake.round(digits)  # ties, and at 0 digits nothing but 0 and 1
+    weights = np.stack([np.ones(500), rng.integers(0, 3, 500)])
+    found = weighted_figures(label, p_fake, weights)
+    assert set(found) == set(LIBRARY) == set(FIGURES)
+    for row, weight in enumerate(weights.astype(int)):
+        images = np.repeat(np.arange(500), weight)
+        for name, function in LIBRARY.items():
+            known = function(label[images] == 0, p_fake[images])
+            assert found[name][row] == pytest.approx(known, abs=1e-6), name
+
+
+def test_bootstrap_interval_is_that_of_theory() -> None:
     rng = np.random.default_rng(0)
     label = np.repeat([0, 1], 1000)
-    figure = area_under_roc(label, np.where(label == 0, rng.normal(1, 1, 2000), rng.normal(0, 1, 2000)))
+    p_fake = 1 / (1 + np.exp(-np.where(label == 0, rng.normal(1, 1, 2000), rng.normal(0, 1, 2000))))
+    low, high = bootstrap(label, p_fake)["roc_auc"]
     # Hanley & McNeil (1982): the standard error of an area of 0.76 with 1000 images a class.
-    a, n = figure["value"], 1000
+    a, n = sk.roc_auc_score(label == 0, p_fake), 1000
     q1, q2 = a / (2 - a), 2 * a * a / (1 + a)
     error = np.sqrt((a * (1 - a) + (n - 1) * (q1 - a * a) + (n - 1) * (q2 - a * a)) / n**2)
-    assert figure["high"] - figure["low"] == pytest.approx(2 * 1.96 * error, rel=0.15)
-    assert figure["low"] < a < figure["high"]
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.15)
+    assert low < a < high
+
+
+def test_interval_of_the_calibration_error_is_rid_of_its_bias() -> None:
+    # Honest probabilities: resampling alone would put the whole interval above the error of the images themselves.
+    rng = np.random.default_rng(0)
+    p_fake = rng.uniform(0, 1, 1000)
+    label = np.where(rng.uniform(0, 1, 1000) < p_fake, 0, 1)
+    low, high = bootstrap(label, p_fake)["calibration_error"]
+    assert low < calibration_error(label, p_fake) < high
+
+
+def test_operating_point_by_hand() -> None:
+    label = np.array([0] * 20 + [1] * 10)
+    p_fake = np.concatenate([np.linspace(0.99, 0.80, 20), np.linspace(0.815, 0.2, 10)])
+    assert fpr_at_95_tpr(label, p_fake) == 0.1, "19 of 20 are found from 0.81 on, with one of ten accused"
 
 
 def test_calibration_error_of_honest_and_of_boastful_probabilities() -> None:
@@ -65,46 +121,31 @@ def test_mcnemar_by_hand() -> None:
 def test_test_figures_leave_out_validation_and_name_the_leak() -> None:
     label = np.tile([0, 1], 50)
     test = table(np.where(label == 0, 2.0, -2.0), label)
-    test.loc[0, LOGITS[0]] = -2.0  # one mistake, and it is a copy of a training image
+    test.loc[0, [LOGITS[0], ONE_VIEW[0]]] = -2.0  # one mistake, and it is a copy of a training image
+    test.loc[1, ONE_VIEW[0]] = 2.0  # and one that the mirrored view mends
     test.loc[0, "in_train"] = True
     wrong = table(np.where(label == 0, -2.0, 2.0), label, "val")
     figures = evaluate_test(pd.concat([wrong, test], ignore_index=True))
-    assert figures["test"]["accuracy"]["value"] == 0.99
-    assert figures["test"]["recall"]["FAKE"]["value"] == 0.98
+    assert figures["test"]["accuracy"] == proportion(99, 100)
+    assert figures["test"]["recall"]["FAKE"] == proportion(49, 50)
+    assert figures["test"]["precision"] == {"FAKE": proportion(49, 49), "REAL": proportion(50, 51)}
+    assert figures["test"]["specificity"] == proportion(50, 50)
     assert figures["test_not_in_train"]["accuracy"] == proportion(99, 99)
-    assert figures["accuracy_by_object_class"]["cat"]["n"] == 100
+    assert figures["one_view"]["accuracy"] == proportion(98, 100)
+    assert figures["object_class"]["cat"]["accuracy"]["n"] == 100
+
+
+def test_one_class_alone_cannot_be_judged() -> None:
+    with pytest.raises(InputError, match="10 images of 1 classes cannot be judged"):
+        evaluate(table(np.ones(10), np.zeros(10, int)))
+
+
+def test_thresholds_by_hand() -> None:
+    rows = threshold_table(table(np.array([3.0, 0.5, -0.5, -3.0]), np.array([0, 1, 0, 1])), (0.3, 0.5, 0.99))
+    assert rows["FAKE found"].str.split(" %").str[0].tolist() == ["100.00", "50.00", "0.00"]
+    assert rows["REAL called FAKE"].str.split(" %").str[0].tolist() == ["50.00", "50.00", "0.00"]
+    assert rows["precision"].iloc[-1] == "–", "nothing was called FAKE"
 
 
 def test_percent() -> None:
     assert percent({"value": 0.9712, "low": 0.9687, "high": 0.97339}) == "97.12 % [96.87, 97.34]"
-
-
-@pytest.fixture
-def predictions(sample_pack: Pack) -> pd.DataFrame:
-    index = sample_pack.index[sample_pack.index["split"] == "test"].reset_index(drop=True)
-    logits = np.random.default_rng(0).normal(size=(len(index), 2)).astype(np.float32)
-    return index[["file", "split", "label", "object_class", "in_train"]].assign(
-        **dict(zip(LOGITS, logits.T, strict=True))
-    )
-
-
-def test_predictions_come_back_exactly(predictions: pd.DataFrame, sample_pack: Pack, tmp_path) -> None:
-    save_predictions(tmp_path / "p.csv", predictions)
-    loaded = load_predictions(tmp_path / "p.csv", sample_pack.facts)
-    assert (loaded[LOGITS].to_numpy(np.float32) == predictions[LOGITS].to_numpy()).all()
-    assert loaded.drop(columns=LOGITS).equals(predictions.drop(columns=LOGITS))
-
-
-def test_predictions_that_cannot_be_right_are_refused(predictions: pd.DataFrame, sample_pack: Pack, tmp_path) -> None:
-    path = tmp_path / "p.csv"
-    bad = {
-        "not finite": predictions.assign(logit_FAKE=np.nan),
-        "no column 'label'": predictions.drop(columns="label"),
-        "999 test images, not the 1000": predictions.iloc[1:],
-    }
-    for message, content in bad.items():
-        content.to_csv(path, index=False)
-        with pytest.raises(ValueError, match=message):
-            load_predictions(path, sample_pack.facts)
-    with pytest.raises(ValueError, match="is missing: run 04_evaluate"):
-        load_predictions(tmp_path / "none.csv", sample_pack.facts)

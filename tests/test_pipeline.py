@@ -48,12 +48,15 @@ def test_report_is_one_file_with_every_figure_and_says_sample(sample_build: Path
     assert f"{100 * accuracy:.2f} %" in page
 
 
-def test_comparison_holds_both_networks_on_the_same_images(sample_build: Path) -> None:
+def test_comparison_holds_all_networks_on_the_same_images(sample_build: Path) -> None:
     comparison = read_json(sample_build / "05_compare_vgg" / "comparison.json")
-    assert comparison["runs"]["VGG16-BN"]["parameters"]["network"] == "vgg16_bn"
-    assert comparison["mcnemar"]["n"] == 1000
-    ours, theirs = (comparison["figures"][name]["test"]["accuracy"]["value"] for name in ("ours", "VGG16-BN"))
-    assert comparison["mcnemar"]["difference"] == pytest.approx(ours - theirs)
+    assert comparison["networks"]["VGG16-BN"]["run"]["parameters"]["network"] == "vgg16_bn"
+    assert set(comparison["networks"]) == {"ours", "earlier project", "VGG16-BN"}
+    accuracy = {name: entry["figures"]["test"]["accuracy"]["value"] for name, entry in comparison["networks"].items()}
+    for name, entry in comparison["networks"].items():
+        assert entry["mcnemar"]["n"] == 1000
+        assert entry["mcnemar"]["difference"] == pytest.approx(accuracy["ours"] - accuracy[name])
+    assert all("set vgg_weights" in reason for reason in comparison["unavailable"].values())
 
 
 def test_second_build_runs_nothing(sample_build: Path) -> None:

@@ -29,7 +29,7 @@ def released(sample_build: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_release_holds_what_the_contract_says(released: Path) -> None:
     names = {path.name for path in released.iterdir()}
     assert names == {
-        "README.md", "comparison.json", "figures", "metrics.json", "model.onnx", "notebooks", "run.json",
+        "README.md", "comparison.json", "drift.npz", "figures", "metrics.json", "model.onnx", "notebooks", "run.json",
         "weights.safetensors",
     }  # fmt: skip
     open_onnx(released / "model.onnx")

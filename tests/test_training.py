@@ -76,7 +76,7 @@ def test_run_leaves_history_weights_and_record(finished: Path, sample_pack: Pack
 
 
 def test_weights_are_those_of_the_best_epoch(finished: Path, sample_pack: Pack) -> None:
-    table = predict(load_weights(finished / "weights.safetensors"), sample_pack, ("val",), "cpu", progress=False)
+    table, _ = predict(load_weights(finished / "weights.safetensors"), sample_pack, ("val",), "cpu", progress=False)
     verdict = np.where(table["logit_REAL"] > table["logit_FAKE"], 1, 0)
     assert (verdict == table["label"]).mean() == pytest.approx(read_json(finished / "run.json")["val_acc"], abs=1e-6)
 
@@ -151,7 +151,7 @@ def test_two_processes_learn_what_one_learns(finished: Path, sample_pack: Pack, 
     assert two["val/acc"].max() == pytest.approx(one["val/acc"].max(), abs=0.05)
     assert two["train/loss"].iloc[0] == pytest.approx(one["train/loss"].iloc[0], abs=0.05)
     network = load_weights(tmp_path / "two" / "weights.safetensors")
-    table = predict(network, sample_pack, ("val",), "cpu", progress=False)
+    table, _ = predict(network, sample_pack, ("val",), "cpu", progress=False)
     accuracy = ((table["logit_REAL"] > table["logit_FAKE"]) == table["label"]).mean()
     assert accuracy == pytest.approx(two["val/acc"].max(), abs=1e-6), "validation did not see each image once"
 

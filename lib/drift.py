@@ -1,0 +1,110 @@
+"""Drift: does a batch of images come from the data that the network knows? Two-sample tests tell (Rabanser et al. 2019,
+arXiv 1810.11953): one Kolmogorov–Smirnov test a coordinate, with Bonferroni's correction for their number."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage, stats
+from sklearn.decomposition import PCA
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from lib.files import whole_file
+from lib.metrics import proportion
+
+STATISTICS = ("luma mean", "luma spread", "blue", "red", "colour spread", "sharpness", "finest detail", "blockiness")
+BATCH_SIZES = (10, 30, 100, 300, 1000)
+LEVEL = 0.05  # of false alarms
+# Conditions of the battery whose detection is studied: the mildest of most groups, and some harsher ones.
+STUDIED = (
+    "noise 0.02", "noise 0.1", "blur 0.4", "blur 0.6", "JPEG 95", "JPEG 60", "JPEG, grid moved 95", "resize 24",
+    "screenshot 1.5", "brightness 0.7", "contrast 0.7", "saturation 0.5", "rotation 5", "crop 28", "clean",
+)  # fmt: skip
+_COMPONENTS = 16
+_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])  # JFIF
+
+
+def image_statistics(images: np.ndarray) -> np.ndarray:
+    """Return STATISTICS of each image (uint8 N×H×W×3), float32 N×8: no network is needed for them.
+
+    Mean and standard deviation of the luma, means of both chroma channels and their joint standard deviation, mean
+    absolute Laplacian of the luma, mean absolute mixed difference (the finest diagonal detail), and by how much
+    steps across the borders of 8×8 blocks are larger than others. The sizes of steps are given as log(1 + x).
+    """
+    ycc = images.astype(np.float32) @ _YCC.T.astype(np.float32)
+    luma, chroma = ycc[..., 0], ycc[..., 1:]
+    laplacian = np.abs(ndimage.laplace(luma, axes=(1, 2))).mean((1, 2))
+    finest = np.abs(np.diff(np.diff(luma, axis=1), axis=2)).mean((1, 2))
+    step = np.abs(np.diff(luma, axis=2))
+    border = np.arange(step.shape[2]) % 8 == 7
+    columns = [
+        luma.mean((1, 2)), luma.std((1, 2)), *chroma.mean((1, 2)).T, chroma.std((1, 2)).mean(1), np.log1p(laplacian),
+        np.log1p(finest), np.log1p(step[:, :, border].mean((1, 2))) - np.log1p(step[:, :, ~border].mean((1, 2))),
+    ]  # fmt: skip
+    return np.stack(columns, 1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class DriftTest:
+    """Compare batches of N×D arrays with a reference, after an optional `projection` fitted on the reference."""
+
+    reference: np.ndarray
+    projection: Pipeline | None = None
+
+    @classmethod
+    def on_features(cls, features: np.ndarray) -> "DriftTest":
+        """Return a test on the first principal components of a network's features (float N×F)."""
+        parts = min(_COMPONENTS, *features.shape)
+        projection = make_pipeline(StandardScaler(), PCA(parts, random_state=0)).fit(features)
+        return cls(projection.transform(features), projection)
+
+    def p_value(self, batch: np.ndarray) -> float:
+        """Return the p-value of the hypothesis that the batch (N×D) comes from the data of the reference.
+
+        Equal to the least of `scipy.stats.ks_2samp(..., method="asymp")` over the coordinates, times their number;
+        a search in the sorted reference makes it fifty times as fast.
+        """
+        batch = np.sort(self.projection.transform(batch) if self.projection else batch, axis=0)
+        m, n = len(self.reference), len(batch)
+        gaps = []
+        for known, new in zip(self._sorted.T, batch.T, strict=True):
+            above = np.searchsorted(new, new, "right") / n - np.searchsorted(known, new, "right") / m
+            below = np.searchsorted(known, new, "left") / m - np.searchsorted(new, new, "left") / n
+            gaps.append(max(above.max(), below.max()))
+        p = stats.kstwo.sf(max(gaps), round(m * n / (m + n)))
+        return float(min(1.0, p * len(gaps)))
+
+    @cached_property
+    def _sorted(self) -> np.ndarray:
+        return np.sort(self.reference, axis=0)
+
+
+def alarm_rates(
+    test: DriftTest, images: np.ndarray, batches: int = 50, sizes: tuple[int, ...] = BATCH_SIZES, level: float = LEVEL
+) -> dict[str, dict[str, float]]:
+    """Return for each batch size the share of `batches` random batches of `images` (N×D) that raise an alarm.
+
+    A batch holds no image twice; sizes above the number of images are left out.
+    """
+    rng = np.random.default_rng(0)
+    rates = {}
+    for size in (size for size in sizes if size <= len(images)):
+        drawn = (images[rng.choice(len(images), size, replace=False)] for _ in range(batches))
+        rates[str(size)] = proportion(sum(test.p_value(batch) < level for batch in drawn), batches)
+    return rates
+
+
+def save_reference(path: Path, statistics: np.ndarray) -> None:
+    """Write the image statistics (N×8) of images that the network knows, for tests without it."""
+    with whole_file(path) as partial, partial.open("wb") as file:
+        np.savez(file, names=np.array(STATISTICS), statistics=statistics)
+
+
+def rates_table(rates: dict[str, dict[str, dict[str, float]]]) -> pd.DataFrame:
+    """Return alarm rates for people: a row a condition, a column a batch size, in percent."""
+    rows = {name: {f"{size} images": f"{100 * rate['value']:.0f} %" for size, rate in of_size.items()}
+            for name, of_size in rates.items()}  # fmt: skip
+    return pd.DataFrame.from_dict(rows, orient="index").fillna("–")
