@@ -14,7 +14,7 @@ from lib.errors import InputError
 from lib.files import ROOT
 
 BATCH = 256
-_CALLS = {1: (20, 100), BATCH: (2, 10)}  # batch size: calls to warm up, calls timed
+_CALLS = {1: (20, 100), BATCH: (1, 5)}  # batch size: calls to warm up, calls timed
 
 
 def measure(weights: Path, threads: int) -> dict[str, float | None]:

@@ -18,7 +18,7 @@ from lib.plots import COLOURS, NEUTRAL, finished
 from lib.predictions import probability_fake
 from lib.selective import risk_coverage
 
-_DET_TICKS = (0.001, 0.005, 0.02, 0.1, 0.3, 0.6, 0.9)
+_DET_TICKS = (0.001, 0.01, 0.05, 0.2, 0.5, 0.8)
 
 
 def confusion(predictions: pd.DataFrame) -> Figure:

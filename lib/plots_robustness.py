@@ -58,7 +58,8 @@ def evidence(figures: dict[str, dict[str, Any]]) -> Figure:
     axes[2].set(title="colour", xlabel="", xlim=(-0.5, 1.5))
     axes[2].set_xticks([0, 1], list(groups["colour"]))
     axes[0].set_ylabel("accuracy (%)")
-    axes[0].legend(frameon=False, loc="lower right")
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="lower center", ncol=2, frameon=False, bbox_to_anchor=(0.5, -0.09))
     return finished(fig)
 
 
@@ -104,7 +105,12 @@ def cost_and_accuracy(rows: dict[str, dict[str, Any]], published: bool) -> Figur
         ax.annotate(other["network"], (other["macs"] / 1e6, other["accuracy"]), (7, -3), textcoords="offset points",
                     fontsize=8, color=NEUTRAL)  # fmt: skip
     ax.set(xscale="log", xlabel="million multiply-accumulates an image", ylabel="accuracy on all test images (%)")
-    ax.margins(x=0.2)
+    ticks = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)
+    ax.margins(x=0.25)
+    low, high = ax.get_xlim()
+    shown = [tick for tick in ticks if low < tick < high]
+    ax.set_xticks(shown, [f"{tick:,}" for tick in shown])
+    ax.minorticks_off()
     return finished(fig)
 
 

@@ -111,7 +111,7 @@ for name, place in folders.items():
 
 # %% [markdown]
 # ## Side by side
-# Latency is the median of 100 calls with one image, or 10 with 256, of eager PyTorch in a fresh process on the CPU; memory is
+# Latency is the median of 100 calls with one image, or 5 with 256, of eager PyTorch in a fresh process on the CPU; memory is
 # what the largest resident set of that process grew by. The difference is McNemar's, over images that one alone has right.
 
 # %% tags=["nbval-ignore-output"]

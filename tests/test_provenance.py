@@ -31,7 +31,8 @@ def hashes() -> dict[str, str]:
     [
         ("packing.py", {"01_data"}),
         ("detector.py", {"02_train", "05_compare_vgg"}),
-        ("metrics.py", {*NOTEBOOKS}),  # the figures draw from it
+        ("plots.py", {*NOTEBOOKS}),
+        ("metrics.schema.json", {"04_evaluate", "05_compare_vgg"}),
         ("sweep.py", {"03_sweep"}),
         ("report.html.j2", {"report"}),
         ("errors.py", {*NOTEBOOKS, "report"}),
