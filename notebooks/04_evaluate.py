@@ -131,7 +131,8 @@ pd.DataFrame({title: {name: percent(entry[name]) for name in kept} for title, en
 # %%
 val_c, test_c = at_temperature(val, temperature), at_temperature(test, temperature)
 threshold = unsure_below(val_c, unsure_error)
-promise = {name: evaluate_unsure(part, threshold or 1.0) for name, part in (("val", val_c), ("test", test_c))}
+answer_from = np.inf if threshold is None else threshold  # without a promise nothing is answered
+promise = {name: evaluate_unsure(part, answer_from) for name, part in (("val", val_c), ("test", test_c))}
 metrics["selective"] = {"stated_error": unsure_error, "unsure_below": threshold, **promise}
 plots_evaluation.unsure(val_c, test_c, unsure_error, threshold, promise["val"]["coverage"]["value"])
 

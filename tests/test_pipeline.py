@@ -1,5 +1,6 @@
 """The pipeline, run by Ploomber on the sample."""
 
+import copy
 import re
 import shutil
 from pathlib import Path
@@ -8,7 +9,10 @@ import pytest
 import yaml
 from conftest import ploomber
 
+from lib.conditions import ROBUSTNESS
+from lib.errors import InputError
 from lib.files import ROOT, project_path, read_json
+from lib.metrics import check_metrics
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +40,20 @@ def test_sample_passes_85_percent_but_is_not_perfect(sample_build: Path) -> None
     assert metrics["data"] == "sample"
     assert 0.85 < metrics["test"]["accuracy"]["value"] < 0.99
     assert metrics["test_not_in_train"]["accuracy"]["n"] == 992
+
+
+def test_metrics_keep_their_promised_form(sample_build: Path) -> None:
+    metrics = read_json(sample_build / "04_evaluate" / "metrics.json")
+    assert check_metrics(metrics) is metrics
+    assert len(metrics["object_class"]) == 10
+    assert set(metrics["robustness"]) == set(ROBUSTNESS)
+    assert metrics["robustness"]["clean"]["accuracy"]["n"] == 150
+    broken = copy.deepcopy(metrics)
+    broken["object_class"]["cat"]["recall"]["FAKE"]["value"] = "much"
+    with pytest.raises(InputError, match=r"departs from metrics.schema.json at \$.object_class.cat.recall.FAKE.value"):
+        check_metrics(broken)
+    with pytest.raises(InputError, match="'calibration' is a required property"):
+        check_metrics({key: value for key, value in metrics.items() if key != "calibration"})
 
 
 def test_report_is_one_file_with_every_figure_and_says_sample(sample_build: Path) -> None:

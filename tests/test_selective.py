@@ -67,7 +67,7 @@ def test_what_a_threshold_withholds_by_hand() -> None:
     values = {name: found[name]["value"] for name in ("coverage", "error", "error_of_unsure")}
     assert values == {"coverage": 0.5, "error": 0.5, "error_of_unsure": 1.0}
     assert found["coverage_of"]["FAKE"]["value"] == 0.5
-    assert evaluate_unsure(table, 1.0)["error"]["value"] is None, "none is answered"
+    assert evaluate_unsure(table, np.inf)["error"]["value"] is None, "none is answered"
 
 
 def test_conformal_sets_hold_each_class_as_often_as_promised() -> None:
