@@ -18,11 +18,6 @@ from lib.metrics import proportion
 STATISTICS = ("luma mean", "luma spread", "blue", "red", "colour spread", "sharpness", "finest detail", "blockiness")
 BATCH_SIZES = (10, 30, 100, 300, 1000)
 LEVEL = 0.05  # of false alarms
-# Conditions of the battery whose detection is studied: the mildest of most groups, and some harsher ones.
-STUDIED = (
-    "noise 0.02", "noise 0.1", "blur 0.4", "blur 0.6", "JPEG 95", "JPEG 60", "JPEG, grid moved 95", "resize 24",
-    "screenshot 1.5", "brightness 0.7", "contrast 0.7", "saturation 0.5", "rotation 5", "crop 28", "clean",
-)  # fmt: skip
 _COMPONENTS = 16
 _YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])  # JFIF
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -63,29 +65,21 @@ def evidence(figures: dict[str, dict[str, Any]]) -> Figure:
     return finished(fig)
 
 
-def alarms(rates: dict[str, dict[str, dict[str, Any]]], level: float, columns: int = 5) -> Figure:
-    """Show how often each drift test (by name) raises an alarm under each condition, over the size of a batch."""
-    conditions = list(next(iter(rates.values())))
-    lines = -(-len(conditions) // columns)
-    fig, axes = plt.subplots(lines, columns, figsize=(2.4 * columns, 2.1 * lines + 0.4), sharex=True, sharey=True,
-                             squeeze=False)  # fmt: skip
-    for ax in axes.flat[len(conditions) :]:
-        ax.set_axis_off()
-    for ax, condition in zip(axes.flat, conditions, strict=False):
-        for (name, by_condition), colour in zip(rates.items(), (COLOURS["REAL"], COLOURS["FAKE"]), strict=True):
-            of_size = by_condition[condition]
-            sizes = [int(size) for size in of_size]
-            ax.plot(sizes, [100 * rate["value"] for rate in of_size.values()], "o-", ms=3.5, color=colour, label=name)
-            low, high = ([100 * rate[end] for rate in of_size.values()] for end in ("low", "high"))
-            ax.fill_between(sizes, low, high, color=colour, alpha=0.15, lw=0)
-        ax.axhline(100 * level, color=NEUTRAL, lw=1, ls=":")
-        ax.set(xscale="log", title=condition, ylim=(-3, 103))
-        ax.title.set_fontsize(10)
-    for ax in axes[:, 0]:
-        ax.set_ylabel("alarms (%)")
-    for ax in axes[-1]:
-        ax.set_xlabel("images in a batch")
-    axes[0, 0].legend(frameon=False, fontsize=8)
+def alarms(rates: dict[str, dict[str, dict[str, dict[str, Any]]]]) -> Figure:
+    """Show how often each drift test (by name) raises an alarm under each condition, in percent, by size of batch."""
+
+    def shares(of_size: dict[str, dict[str, Any]]) -> dict[str, float]:
+        return {size: 100 * rate["value"] for size, rate in of_size.items()}
+
+    tables = {name: pd.DataFrame({condition: shares(of_size) for condition, of_size in by.items()}).T
+              for name, by in rates.items()}  # fmt: skip
+    size = (4.2 * len(tables) + 1, 0.24 * max(len(table) for table in tables.values()) + 1)
+    fig, axes = plt.subplots(1, len(tables), figsize=size, sharey=True, squeeze=False)
+    for ax, (name, table) in zip(axes.flat, tables.items(), strict=True):
+        sns.heatmap(table, vmin=0, vmax=100, cmap="Blues", annot=True, fmt=".0f", annot_kws={"size": 8}, cbar=False,
+                    linewidths=0.5, ax=ax)  # fmt: skip
+        ax.set(title=f"alarms by {name} (%)", xlabel="images in a batch")
+        ax.tick_params(labelsize=8.5)
     return finished(fig)
 
 
@@ -105,7 +99,7 @@ def cost_and_accuracy(rows: dict[str, dict[str, Any]], published: bool) -> Figur
         ax.annotate(other["network"], (other["macs"] / 1e6, other["accuracy"]), (7, -3), textcoords="offset points",
                     fontsize=8, color=NEUTRAL)  # fmt: skip
     ax.set(xscale="log", xlabel="million multiply-accumulates an image", ylabel="accuracy on all test images (%)")
-    ticks = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)
+    ticks = (10, 30, 100, 300, 1000, 3000, 10_000)
     ax.margins(x=0.25)
     low, high = ax.get_xlim()
     shown = [tick for tick in ticks if low < tick < high]

@@ -36,7 +36,7 @@ from IPython.display import display
 from lib import plots, plots_evaluation, plots_robustness
 from lib.battery import EVIDENCE, battery_table, load_condition, run_battery
 from lib.calibration import at_temperature, fit_temperature
-from lib.drift import LEVEL, STUDIED, DriftTest, alarm_rates, image_statistics, rates_table, save_reference
+from lib.drift import LEVEL, DriftTest, alarm_rates, image_statistics, rates_table, save_reference
 from lib.explain import cases, grad_cam, surest_mistakes
 from lib.files import project_path, read_json, write_json
 from lib.metrics import check_metrics, evaluate, evaluate_test, percent, threshold_table
@@ -93,6 +93,9 @@ pd.DataFrame(
 
 # %%
 plots_evaluation.confusion(test)
+
+# %% [markdown]
+# Each row is what became of one class, with its share of it. The shares on the diagonal are the recalls above.
 
 # %%
 plots_evaluation.curves({"all test images": test, "those not in train": test[~test["in_train"]]})
@@ -157,6 +160,9 @@ pd.Series({name: percent(figure) for name, figure in kept.items()}, name=f"test,
 plots_evaluation.accuracies(
     {name: entry["accuracy"] for name, entry in metrics["object_class"].items()}, "by object class"
 )
+
+# %% [markdown]
+# Where intervals do not overlap, an object class is truly harder. What the generator paints well differs from class to class.
 
 # %%
 wrong = surest_mistakes(test)
@@ -226,17 +232,17 @@ rates_table(false_alarms)
 # %%
 metrics["drift"] = {"level": LEVEL, "false_alarms": false_alarms, "power": None}
 if battery:
-    harmed = {name: load_condition(folder, name) for name in STUDIED}
+    harmed = {name: load_condition(folder, name) for name in metrics["robustness"]}
     power = {
         name: {condition: alarm_rates(of, arrays[name]) for condition, arrays in harmed.items()}
         for name, of in drift_tests.items()
     }
     metrics["drift"]["power"] = power
-    display(plots_robustness.alarms(power, LEVEL))
+    display(plots_robustness.alarms(power))
 
 # %% [markdown]
-# How many images it takes to notice. What shifts the network's features without touching an image's statistics, or the
-# other way round, shows in one line alone.
+# How many images it takes to notice: of 50 batches of each size. What hardly changes how images look but upsets the network
+# shows on the left first; colours and brightness, on which it does not lean, show on the right.
 
 # %% [markdown]
 # ## Checks

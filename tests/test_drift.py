@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lib.drift import STATISTICS, STUDIED, DriftTest, alarm_rates, image_statistics, rates_table, save_reference
+from lib.drift import STATISTICS, DriftTest, alarm_rates, image_statistics, rates_table, save_reference
 
 
 @pytest.mark.parametrize("size", [2, 10, 400])
@@ -61,9 +61,3 @@ def test_reference_can_be_read_without_the_project(tmp_path) -> None:
     with np.load(tmp_path / "drift.npz", allow_pickle=False) as saved:
         assert saved["names"].tolist() == list(STATISTICS)
         assert saved["statistics"].shape == (5, 8)
-
-
-def test_conditions_studied_are_conditions() -> None:
-    from lib.conditions import ROBUSTNESS
-
-    assert set(STUDIED) <= set(ROBUSTNESS)
