@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lib.cost import measure
@@ -82,6 +81,4 @@ def conclusion(networks: dict[str, dict[str, Any]], data: str) -> list[str]:
 
 
 def _difference(test: dict[str, float]) -> str:
-    if not np.any([test["only_ours"], test["only_theirs"]]):
-        return "0"
     return f"{100 * test['difference']:+.2f} [{100 * test['low']:+.2f}, {100 * test['high']:+.2f}]"
