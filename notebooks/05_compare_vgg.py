@@ -18,7 +18,7 @@
 # %% tags=["parameters"]
 rival_images = 600  # type: int train the others on so many images of a fixed random choice (0: all)
 rival_batch_size = 128  # type: int
-earlier_epochs = 3  # type: int of the earlier project's network
+earlier_epochs = 5  # type: int of the earlier project's network
 earlier_learning_rate = 0.004  # type: float
 vgg_epochs = 3  # type: int
 vgg_learning_rate = 0.001  # type: float from random weights
