@@ -52,13 +52,14 @@ def run_battery(
     table = pack.index.iloc[rows].reset_index(drop=True)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     claim(folder, {**pack.identity(), "weights": digest, "lib_hash": lib_hash(module="battery"), "limit": limit})
+    # At random: the first ones are of one class alone, a drift of its own.
+    kept = np.random.default_rng(0).permutation(np.flatnonzero(table["split"] == "test"))[:DRIFT_IMAGES]
     figures = {}
     for name, condition in tqdm(conditions.items(), "battery", unit=" conditions"):
         path = _path(folder, name)
         if not path.is_file():
             images = harmed(pack.images[rows], condition)
             outputs = run_network(network, torch.from_numpy(images).to(device), progress=False)
-            kept = np.flatnonzero(table["split"] == "test")[:DRIFT_IMAGES]
             with whole_file(path) as partial, partial.open("wb") as file:
                 np.savez(file, logits=outputs.logits, one_view=outputs.one_view, features=outputs.features[kept],
                          statistics=image_statistics(images[kept]))  # fmt: skip
@@ -69,7 +70,7 @@ def run_battery(
 
 
 def load_condition(folder: Path, name: str) -> dict[str, np.ndarray]:
-    """Return the `features` and image `statistics` of the first test images under a condition of a finished battery."""
+    """Return the `features` and image `statistics` of some test images under a condition of a finished battery."""
     with np.load(_path(folder, name)) as saved:
         return {key: saved[key] for key in ("features", "statistics")}
 

@@ -4,6 +4,7 @@ arXiv 1810.11953): one Kolmogorov–Smirnov test a coordinate, with Bonferroni's
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -59,18 +60,27 @@ class DriftTest:
     def p_value(self, batch: np.ndarray) -> float:
         """Return the p-value of the hypothesis that the batch (N×D) comes from the data of the reference.
 
-        Equal to the least of `scipy.stats.ks_2samp(..., method="asymp")` over the coordinates, times their number;
-        a search in the sorted reference makes it fifty times as fast.
+        Equal to the least of `scipy.stats.ks_2samp(..., method="asymp")` over the coordinates, times their number.
         """
-        batch = np.sort(self.projection.transform(batch) if self.projection else batch, axis=0)
-        m, n = len(self.reference), len(batch)
-        gaps = []
-        for known, new in zip(self._sorted.T, batch.T, strict=True):
-            above = np.searchsorted(new, new, "right") / n - np.searchsorted(known, new, "right") / m
-            below = np.searchsorted(known, new, "left") / m - np.searchsorted(new, new, "left") / n
-            gaps.append(max(above.max(), below.max()))
-        p = stats.kstwo.sf(max(gaps), round(m * n / (m + n)))
-        return float(min(1.0, p * len(gaps)))
+        return self.p_value_of(*self.ranks(batch))
+
+    def ranks(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the shares of the reference that are at most, and below, each coordinate of images (both N×D)."""
+        images = self.projection.transform(images) if self.projection else images
+        columns = list(zip(self._sorted.T, images.T, strict=True))
+        at_most, below = (
+            np.stack([np.searchsorted(known, new, side) for known, new in columns], 1) for side in ("right", "left")
+        )
+        return at_most / len(self.reference), below / len(self.reference)
+
+    def p_value_of(self, at_most: np.ndarray, below: np.ndarray) -> float:
+        """Return the p-value of a batch of which the ranks are known."""
+        m, (n, coordinates) = len(self.reference), at_most.shape
+        # Distribution functions of a batch jump at its values: the gap is largest at one of them, or just before.
+        over = (np.arange(1, n + 1) / n)[:, None] - np.sort(at_most, axis=0)
+        under = np.sort(below, axis=0) - (np.arange(n) / n)[:, None]
+        p = stats.kstwo.sf(max(over.max(), under.max()), round(m * n / (m + n)))
+        return float(min(1.0, p * coordinates))
 
     @cached_property
     def _sorted(self) -> np.ndarray:
@@ -79,16 +89,19 @@ class DriftTest:
 
 def alarm_rates(
     test: DriftTest, images: np.ndarray, batches: int = 50, sizes: tuple[int, ...] = BATCH_SIZES, level: float = LEVEL
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Any]]:
     """Return for each batch size the share of `batches` random batches of `images` (N×D) that raise an alarm.
 
-    A batch holds no image twice; sizes above the number of images are left out.
+    A batch holds no image twice; sizes above the number of images are left out. Ranks are looked up once for all
+    images, which makes it a hundred times as fast as test by test.
     """
     rng = np.random.default_rng(0)
+    ranks = test.ranks(images)
     rates = {}
     for size in (size for size in sizes if size <= len(images)):
-        drawn = (images[rng.choice(len(images), size, replace=False)] for _ in range(batches))
-        rates[str(size)] = proportion(sum(test.p_value(batch) < level for batch in drawn), batches)
+        drawn = (rng.choice(len(images), size, replace=False) for _ in range(batches))
+        alarms = sum(test.p_value_of(*(side[rows] for side in ranks)) < level for rows in drawn)
+        rates[str(size)] = proportion(alarms, batches)
     return rates
 
 

@@ -114,14 +114,14 @@ threshold_table(test)
 # %%
 temperature = fit_temperature(val)
 calibrated = {"as trained": test, f"at temperature {temperature:.2f}": at_temperature(test, temperature)}
-figures = {name: evaluate(predictions) for name, predictions in calibrated.items()}
-before, after = figures.values()
+before, after = metrics["test"], evaluate(at_temperature(test, temperature))
 metrics["calibration"] = {"temperature": temperature, "before": before, "after": after}
 plots_evaluation.calibration(calibrated)
 
 # %%
 kept = ("calibration_error", "brier_score", "log_loss")
-pd.DataFrame({title: {name: percent(entry[name]) for name in kept} for title, entry in figures.items()})
+pd.DataFrame({title: {name: percent(of[name]) for name in kept}
+              for title, of in zip(calibrated, (before, after), strict=True)})  # fmt: skip
 
 # %% [markdown]
 # On the diagonal a probability means what it says. The lower panels say how many images each bin rests on: most
@@ -216,8 +216,7 @@ if battery:
 # Kolmogorov–Smirnov tests against validation images: on the network's features, and on statistics that need no network.
 
 # %%
-rng = np.random.default_rng(0)
-fresh = rng.permutation(len(test))[:5000]
+fresh = np.random.default_rng(0).permutation(len(test))[:5000]
 statistics = image_statistics(pack.images[pack.rows("val")])
 save_reference(project_path(product["drift"]), statistics)
 drift_tests = {"features": DriftTest.on_features(features[: len(val)]), "statistics": DriftTest(statistics)}

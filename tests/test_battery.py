@@ -82,6 +82,16 @@ def test_killed_battery_goes_on_but_not_with_the_work_of_others(
     assert kept["statistics"].shape == (60, 8)
 
 
+def test_images_kept_for_the_study_of_drift_are_of_both_classes(
+    bright: tuple[Network, Pack, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(battery, "DRIFT_IMAGES", 40)
+    run_battery(*bright, tmp_path / "b", 100, "cpu", {"clean": CONDITIONS["clean"]})
+    brightness = load_condition(tmp_path / "b", "clean")["statistics"][:, 0]
+    assert len(brightness) == 40
+    assert 8 < (brightness > 125).sum() < 32, "FAKE is bright here"
+
+
 def test_more_images_than_there_are(bright: tuple[Network, Pack, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="battery_images is 5000, but the pack has 300 val images: lower it"):
         run_battery(*bright, tmp_path / "b", 5000, "cpu", FEW)
