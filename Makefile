@@ -41,7 +41,7 @@ lab: .venv/ready  ## open JupyterLab with the notebooks
 	jupyter lab $(ARGS)
 
 serve: .venv/ready  ## start the service on http://127.0.0.1:8000
-	uvicorn lib.service:app $(ARGS)
+	uvicorn --factory lib.service:create_app $(ARGS)
 
 lint: .venv/ready  ## check style and formatting
 	ruff check . && ruff format --check .

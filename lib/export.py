@@ -7,16 +7,15 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
 from lib.decode import SIDE
 from lib.errors import InputError
 from lib.files import whole_file
+from lib.model import INPUT, OUTPUT, open_onnx
 from lib.networks import Network
 
-INPUT, OUTPUT = "images", "logits"
 TOLERANCE = 1e-3
 
 
@@ -42,21 +41,6 @@ def export_onnx(network: Network, path: Path) -> None:
             apart = float(np.abs(logits - network(images).numpy()).max())
         if not apart <= TOLERANCE:
             raise InputError(f"{path}: ONNX Runtime's logits are up to {apart:.2g} from PyTorch's: report this")
-
-
-def open_onnx(path: Path) -> onnxruntime.InferenceSession:
-    """Open an exported network for the CPU; raise InputError when it is missing or is none of ours."""
-    if not path.is_file():
-        raise InputError(f"{path} is missing: export a network first")
-    try:
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions have no common base but this
-        raise InputError(f"{path} is not an ONNX file ({str(error).splitlines()[0]}): export it again") from None
-    contract = [(INPUT, "tensor(uint8)", [3, SIDE, SIDE]), (OUTPUT, "tensor(float)", [2])]
-    found = [(end.name, end.type, end.shape[1:]) for end in (*session.get_inputs(), *session.get_outputs())]
-    if found != contract:
-        raise InputError(f"{path} has {found} where {contract} is the contract: export it with this project")
-    return session
 
 
 @contextlib.contextmanager

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from lib.errors import InputError
-from lib.export import TOLERANCE, export_onnx, open_onnx
+from lib.export import TOLERANCE, export_onnx
 from lib.files import ROOT
+from lib.model import open_onnx
 from lib.networks import NETWORKS, build_network
 from lib.pack import Pack
 from lib.weights import load_weights

@@ -8,8 +8,8 @@ import nbformat
 import pytest
 
 from lib.errors import InputError
-from lib.export import open_onnx
 from lib.files import ROOT
+from lib.model import open_onnx
 from lib.release import REFERENCE, main, release, without_paths
 from lib.report import NOTEBOOKS
 

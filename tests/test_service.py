@@ -1,13 +1,208 @@
-"""The service, through its HTTP interface."""
+"""The service, through its HTTP interface, with the released network."""
 
+import io
+import json
+import shutil
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 
+import numpy as np
+import pytest
+from conftest import encoded
 from fastapi.testclient import TestClient
+from PIL import Image
 
-from lib.service import app
+from lib.__main__ import main
+from lib.errors import InputError
+from lib.files import ROOT
+from lib.model import Model
+from lib.pictures import read_picture
+from lib.release import REFERENCE
+from lib.service import MAX_BODY, MODEL, create_app
+
+NOISE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
 
 
-def test_health_names_the_running_version():
-    reply = TestClient(app).get("/health")
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    with TestClient(create_app()) as client:
+        yield client
+
+
+def ask(client: TestClient, content: bytes, query: str = ""):
+    return client.post(f"/predict/{query}", files={"data": ("picture", content)})
+
+
+def test_health_names_the_running_version_and_the_data(client: TestClient) -> None:
+    reply = client.get("/health")
     assert reply.status_code == 200
-    assert reply.json() == {"status": "ok", "version": version("cifake-lab")}
+    assert reply.json() == {"status": "ok", "version": version("cifake-lab"), "trained_on": "CIFAKE"}
+
+
+def test_verdict_is_that_of_the_network(client: TestClient) -> None:
+    answer = ask(client, encoded(NOISE, "PNG")).json()
+    (verdict,) = Model(REFERENCE / "model.onnx").judge(NOISE[None])
+    assert answer["probs"] == pytest.approx(verdict.probs)
+    assert answer["prediction"] == max(answer["probs"], key=answer["probs"].get)
+    assert sum(answer["probs"].values()) == pytest.approx(1)
+    assert sum(answer["calibrated"].values()) == pytest.approx(1)
+    assert answer["warning"] is None
+
+
+def test_unsure_is_said_only_when_asked_for(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client.app.state.model, "unsure_below", 1.1)
+    assert ask(client, encoded(NOISE, "PNG")).json()["prediction"] in ("FAKE", "REAL")
+    answer = ask(client, encoded(NOISE, "PNG"), "?unsure=true").json()
+    assert (answer["prediction"], answer["unsure"]) == ("UNSURE", True)
+    monkeypatch.setattr(client.app.state.model, "unsure_below", 0.5)
+    assert ask(client, encoded(NOISE, "PNG"), "?unsure=true").json()["prediction"] in ("FAKE", "REAL")
+
+
+MODES = {
+    "JPEG": ("RGB", "L", "CMYK"),
+    "PNG": ("RGB", "L", "P", "RGBA", "LA", "1"),
+    "TIFF": ("RGB", "L", "CMYK", "P", "RGBA", "LA", "1"),
+    "WEBP": ("RGB", "RGBA"),
+}
+
+
+@pytest.mark.parametrize(("form", "mode"), [(form, mode) for form, modes in MODES.items() for mode in modes])
+def test_pictures_of_every_kind_are_answered(client: TestClient, mode: str, form: str) -> None:
+    file = io.BytesIO()
+    Image.fromarray(NOISE).convert(mode).resize((40, 30)).save(file, form)
+    reply = ask(client, file.getvalue())
+    assert reply.status_code == 200
+    assert reply.json()["warning"].startswith("the picture is 40×30 and was resized")
+
+
+def test_sixteen_bits_transparency_and_orientation() -> None:
+    deep = io.BytesIO()
+    Image.fromarray(np.full((32, 32), 32896, np.uint16)).save(deep, "PNG")
+    assert (read_picture(deep.getvalue()).pixels == 128).all()
+    clear = encoded(np.zeros((32, 32, 4), np.uint8), "PNG", "RGBA")
+    assert (read_picture(clear).pixels == 255).all(), "what is transparent is white"
+    turned, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter, clockwise
+    Image.fromarray(NOISE).save(turned, "PNG", exif=exif)
+    assert (read_picture(turned.getvalue()).pixels == np.rot90(NOISE, -1)).all()
+
+
+def huge() -> bytes:
+    """Return a PNG of few bytes that says it is 50,000 pixels wide and high."""
+    content = bytearray(encoded(NOISE, "PNG"))
+    content[16:24] = (50_000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    return bytes(content)
+
+
+def moving() -> bytes:
+    file = io.BytesIO()
+    frames = [Image.fromarray(NOISE), Image.fromarray(NOISE[::-1].copy())]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    return file.getvalue()
+
+
+BAD = {
+    "empty": (lambda: b"", "the file is empty"),
+    "text": (lambda: b"I am a picture", "no picture that can be read"),
+    "truncated": (lambda: encoded(np.tile(NOISE, (8, 8, 1)))[:2000], "the picture is damaged"),
+    "huge": (huge, "too many pixels: send one of at most 50,000,000"),
+    "moving": (moving, "the picture has 2 frames"),
+    "svg": (lambda: b'<svg xmlns="http://www.w3.org/2000/svg"/>', "no picture that can be read"),
+    "heic": (lambda: b"\x00\x00\x00\x18ftypheic" + bytes(100), "no picture that can be read"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_is_no_picture_gets_a_sentence_and_the_next_request_works(client: TestClient, kind: str) -> None:
+    content, message = BAD[kind]
+    reply = ask(client, content())
+    assert reply.status_code == 400
+    assert message in reply.json()["detail"]
+    assert ask(client, encoded(NOISE)).status_code == 200
+
+
+def test_requests_that_make_no_sense(client: TestClient) -> None:
+    assert client.get("/predict/").status_code == 405
+    for reply in (client.post("/predict/"), client.post("/predict/", files={"file": ("x", b"1")})):
+        assert reply.status_code == 422
+        assert reply.json() == {"detail": "the multipart field 'data' is missing or of another type: see /docs"}
+    reply = ask(client, encoded(NOISE), "?unsure=perhaps")
+    assert reply.status_code == 422
+    assert reply.json()["detail"].startswith("the query parameter 'unsure' is missing or of another type")
+    large = ask(client, bytes(MAX_BODY))
+    assert (large.status_code, large.json()) == (413, {"detail": "the body is too large: send at most 20 MiB"})
+    assert client.post("/predict/", content=iter([b"x"])).status_code == 411
+
+
+def test_mutated_pictures_never_break_it(client: TestClient) -> None:
+    rng = np.random.default_rng(0)
+    originals = [encoded(np.tile(NOISE, (2, 2, 1)), form) for form in ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP")]
+    codes = set()
+    for turn in range(600):
+        content = bytearray(originals[turn % len(originals)])
+        for place in rng.integers(0, len(content), rng.integers(1, 9)):
+            content[place] = rng.integers(0, 256)
+        codes.add(ask(client, bytes(content[: rng.integers(1, len(content) + 1)] if turn % 3 else content)).status_code)
+    assert codes == {200, 400}
+
+
+def test_metrics_count_what_was_answered(client: TestClient) -> None:
+    def count(outcome: str) -> float:
+        lines = client.get("/metrics").text.splitlines()
+        return sum(
+            float(line.split()[-1]) for line in lines if line.startswith(f'cifake_answers_total{{outcome="{outcome}"')
+        )
+
+    before = count("refused"), count("FAKE") + count("REAL")
+    ask(client, b"")
+    ask(client, encoded(NOISE))
+    assert (count("refused"), count("FAKE") + count("REAL")) == (before[0] + 1, before[1] + 1)
+
+
+def test_a_service_without_its_network_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, content, message in (("none", None, "is missing"), ("text", b"onnx?", "is not an ONNX file")):
+        if content:
+            (tmp_path / name).write_bytes(content)
+        monkeypatch.setenv(MODEL, str(tmp_path / name))
+        with pytest.raises(SystemExit, match=f"^CIFAKE_MODEL: .*{message}"):
+            create_app()
+
+
+def test_a_network_without_metrics_is_not_calibrated_and_one_with_wrong_metrics_is_refused(tmp_path: Path) -> None:
+    shutil.copy(REFERENCE / "model.onnx", tmp_path)
+    (verdict,) = Model(tmp_path / "model.onnx").judge(NOISE[None])
+    assert (verdict.probs, verdict.unsure) == (verdict.calibrated, None)
+    (tmp_path / "metrics.json").write_text('{"data": "x"}')
+    with pytest.raises(InputError, match=r"metrics.json lacks 'calibration'"):
+        Model(tmp_path / "model.onnx")
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(encoded(NOISE, "PNG"))
+    (tmp_path / "notes.txt").write_text("not a picture")
+    assert main(["predict", str(tmp_path), "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [Path(row["file"]).name for row in rows] == ["a.png", "b.png"]
+    (verdict,) = Model(REFERENCE / "model.onnx").judge(NOISE[None])
+    assert rows[0]["p_fake"] == pytest.approx(verdict.calibrated["FAKE"], abs=1e-5)
+    (tmp_path / "c.jpg").write_bytes(b"no")
+    assert main(["predict", str(tmp_path / "a.png"), str(tmp_path / "c.jpg"), "--csv"]) == 1
+    header, first, second = capsys.readouterr().out.splitlines()
+    assert header == "file,prediction,p_fake,unsure,warning,error"
+    assert verdict.prediction in first
+    assert "no picture that can be read" in second
+    assert main(["predict", str(tmp_path / "c.jpg"), str(tmp_path / "a.png")]) == 1
+    assert "P(FAKE)" in capsys.readouterr().out
+    assert main(["predict", str(tmp_path / "none")]) == 1
+    assert "check the path" in capsys.readouterr().err
+
+
+def test_service_and_command_line_need_no_torch() -> None:
+    code = "import sys, lib.service, lib.__main__; sys.exit(bool({'torch', 'pandas', 'sklearn'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -1,0 +1,87 @@
+"""The released network, run by ONNX Runtime alone: pixels in, verdicts out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from lib import CLASSES
+from lib.decode import SIDE
+from lib.errors import InputError
+from lib.files import read_json
+
+INPUT, OUTPUT = "images", "logits"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Say what a picture is: the likelier class, the network's probabilities, and how far to trust them.
+
+    `probs` are the softmax of the logits by class, `calibrated` the same at the temperature that validation images
+    chose; `unsure` tells that the calibrated confidence is below what keeps the stated error (None: not known).
+    """
+
+    prediction: str
+    probs: dict[str, float]
+    calibrated: dict[str, float]
+    unsure: bool | None
+
+
+class Model:
+    """Judge pictures with an exported network, and with what 04_evaluate found out about it, if that lies beside it.
+
+    `path` is an ONNX file of the project's contract; a `metrics.json` beside it gives temperature and threshold.
+    Raises InputError for a missing or foreign file.
+    """
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        self.session = open_onnx(path, threads)
+        metrics = path.with_name("metrics.json")
+        content = read_json(metrics) if metrics.is_file() else {}
+        try:
+            self.data = content.get("data", "unknown data")
+            self.temperature = float(content["calibration"]["temperature"]) if content else 1.0
+            self.unsure_below = content["selective"]["unsure_below"] if content else None
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{metrics} lacks {error}: take it from the same release as {path.name}") from None
+
+    def logits(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the logits, float32 N×2, of pictures (uint8 N×32×32×3, RGB)."""
+        images = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+        return self.session.run([OUTPUT], {INPUT: images})[0]
+
+    def judge(self, pixels: np.ndarray) -> list[Verdict]:
+        """Return a verdict for each picture (uint8 N×32×32×3, RGB)."""
+        margins = (self.logits(pixels) @ np.array([1.0, -1.0])).tolist()
+        return [self._verdict(margin) for margin in margins]
+
+    def _verdict(self, margin: float) -> Verdict:
+        raw, calibrated = _by_class(margin), _by_class(margin / self.temperature)
+        unsure = None if self.unsure_below is None else max(calibrated.values()) < self.unsure_below
+        return Verdict(CLASSES[0] if raw[CLASSES[0]] > 0.5 else CLASSES[1], raw, calibrated, unsure)
+
+
+def _by_class(margin: float) -> dict[str, float]:
+    p_fake = float(1 / (1 + np.exp(-margin)))
+    return dict(zip(CLASSES, (p_fake, 1 - p_fake), strict=True))
+
+
+def open_onnx(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
+    """Open an exported network for the CPU (`threads` 0: as many as there are cores).
+
+    Raises InputError when it is missing or is none of ours.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is missing: export a network first")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base but this
+        raise InputError(f"{path} is not an ONNX file ({str(error).splitlines()[0]}): export it again") from None
+    contract = [(INPUT, "tensor(uint8)", [3, SIDE, SIDE]), (OUTPUT, "tensor(float)", [2])]
+    found = [(end.name, end.type, end.shape[1:]) for end in (*session.get_inputs(), *session.get_outputs())]
+    if found != contract:
+        raise InputError(f"{path} has {found} where {contract} is the contract: export it with this project")
+    return session

@@ -1,0 +1,67 @@
+"""From the bytes of any picture to the 32×32 pixels that the network reads, or to a sentence that says why not."""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from lib.decode import SIDE
+from lib.errors import InputError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+MAX_PIXELS = 50_000_000  # a larger picture is refused before it is decoded
+_SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Hold what the network sees of a picture (`pixels`, uint8 32×32×3, RGB), and its size before."""
+
+    pixels: np.ndarray
+    width: int
+    height: int
+
+    @property
+    def warning(self) -> str | None:
+        """Say why the verdict may be worth little, or None for a picture of the size that the network knows."""
+        if (self.width, self.height) == (SIDE, SIDE):
+            return None
+        return f"the picture is {self.width}×{self.height} and was resized: the network knows pictures of 32×32 alone"
+
+
+def read_picture(content: bytes) -> Picture:
+    """Decode a picture: turned as its EXIF data say, transparency on white, one of many bits cut to eight, resized.
+
+    Raises InputError for bytes that are no picture of FORMATS, are damaged, move, or have more than MAX_PIXELS.
+    """
+    if not content:
+        raise InputError("the file is empty: send a picture")
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            if getattr(image, "n_frames", 1) > 1:
+                raise InputError(f"the picture has {image.n_frames} frames: send one that does not move")
+            pixels = np.asarray(_flat(ImageOps.exif_transpose(image)))
+    except InputError:
+        raise
+    except Image.DecompressionBombError:
+        raise InputError(f"the picture has too many pixels: send one of at most {MAX_PIXELS:,}") from None
+    except Image.UnidentifiedImageError:
+        raise InputError(f"the file is no picture that can be read: send {', '.join(FORMATS)}") from None
+    except Exception:  # Pillow raises many kinds for damaged files
+        raise InputError("the picture is damaged: send a whole one") from None
+    return Picture(pixels, width, height)
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    """Return the picture as 32×32 RGB."""
+    if image.mode in _SIXTEEN_BITS:
+        image = Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).round().astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    return image if image.size == (SIDE, SIDE) else image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
