@@ -74,10 +74,14 @@ def conclusion(networks: dict[str, dict[str, Any]], data: str) -> list[str]:
         speed = our_entry["cost"]["images_per_second"] / entry["cost"]["images_per_second"]
         sentences.append(
             f"{name}, on {data} and at these budgets: {verdict(entry['mcnemar'])} "
-            f"({_difference(entry['mcnemar'])} points, p = {entry['mcnemar']['p_value']:.2g}); "
+            f"({_difference(entry['mcnemar'])} points, {_p_value(entry['mcnemar']['p_value'])}); "
             f"it does {work:.2g} times the multiply-accumulates of {ours}, which answers {speed:.2g} times as fast."
         )
     return sentences
+
+
+def _p_value(p: float) -> str:
+    return f"p = {p:.2g}" if p > 1e-300 else "p < 1e-300"
 
 
 def _difference(test: dict[str, float]) -> str:
