@@ -96,8 +96,8 @@ def cost_and_accuracy(rows: dict[str, dict[str, Any]], published: bool) -> Figur
         ax.annotate(name, (row["macs"] / 1e6, 100 * figure["value"]), (7, -3), textcoords="offset points", fontsize=9)
     for other in ACCURACY if published else ():
         ax.plot(other["macs"] / 1e6, other["accuracy"], "D", mfc="none", mec=NEUTRAL, ms=5)
-        ax.annotate(other["network"], (other["macs"] / 1e6, other["accuracy"]), (7, -3), textcoords="offset points",
-                    fontsize=8, color=NEUTRAL)  # fmt: skip
+        ax.annotate(other["network"].replace(", ", "\n"), (other["macs"] / 1e6, other["accuracy"]), (0, -6),
+                    textcoords="offset points", ha="center", va="top", fontsize=8, color=NEUTRAL)  # fmt: skip
     ax.set(xscale="log", xlabel="million multiply-accumulates an image", ylabel="accuracy on all test images (%)")
     ticks = (10, 30, 100, 300, 1000, 3000, 10_000)
     ax.margins(x=0.25)

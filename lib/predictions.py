@@ -47,7 +47,7 @@ def run_network(network: Network, images: torch.Tensor, progress: bool = True) -
     hook = network.body[-1].register_forward_hook(listen)
     try:
         with torch.inference_mode():
-            batches = Batches(images, torch.zeros(len(images)), batch_size=500)
+            batches = Batches(images, torch.zeros(len(images)), batch_size=200)
             for batch, _ in tqdm(batches, "predict", unit=" batches", disable=not progress):
                 heard.clear()
                 logits = network(batch)
