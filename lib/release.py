@@ -1,6 +1,5 @@
 """Release a finished run on full CIFAKE: `python -m lib.release outputs/cpu` fills outputs/reference/."""
 
-import base64
 import re
 import shutil
 import sys
@@ -13,6 +12,7 @@ from jinja2 import Template
 
 from lib.errors import InputError
 from lib.export import export_onnx
+from lib.figures import save_figures
 from lib.files import ROOT, project_path, read_json, whole_folder
 from lib.metrics import percent
 from lib.report import NOTEBOOKS
@@ -41,33 +41,27 @@ def release(outputs: Path, reference: Path = REFERENCE, data: str = "CIFAKE") ->
         for file in _FILES:
             shutil.copy(outputs / file, folder)
         export_onnx(load_weights(weights), folder / "model.onnx")
-        for name in NOTEBOOKS:
-            _notebook(outputs / name / f"{name}.ipynb", folder)
+        (folder / "notebooks").mkdir()
+        notebooks = {name: _notebook(outputs / name / f"{name}.ipynb") for name in NOTEBOOKS}
+        for name, notebook in notebooks.items():
+            text = without_paths(nbformat.writes(notebook))
+            (folder / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8")
+        save_figures(notebooks, folder / "figures")
         card = Template(_CARD.read_text(encoding="utf-8"), keep_trailing_newline=True)
         sizes = {name: (folder / name).stat().st_size for name in ("model.onnx", weights.name)}
         text = card.render(run=run, metrics=metrics, sizes=sizes, percent=percent)
         (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def _notebook(path: Path, folder: Path) -> None:
-    """Copy an executed notebook, and its figures as files, without this machine's paths."""
+def _notebook(path: Path) -> nbformat.NotebookNode:
+    """Read an executed notebook, without what it said on its way and what papermill noted."""
     content = nbformat.read(path, as_version=4)
     content.metadata = {key: content.metadata[key] for key in ("kernelspec",) if key in content.metadata}
-    figures = 0
     for cell in content.cells:
         cell.metadata = {"tags": cell.metadata.get("tags", [])}
-        if cell.cell_type != "code":
-            continue
-        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-        for output in cell.outputs:
-            if "image/png" in (picture := output.get("data", {})):
-                figures += 1
-                (folder / "figures").mkdir(exist_ok=True)
-                file = folder / "figures" / f"{path.stem}-{figures}.png"
-                file.write_bytes(base64.b64decode(picture["image/png"]))
-    text = without_paths(nbformat.writes(content))
-    (folder / "notebooks").mkdir(exist_ok=True)
-    (folder / "notebooks" / path.name).write_text(text, encoding="utf-8")
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    return content
 
 
 def without_paths(text: str) -> str:

@@ -59,7 +59,10 @@ def test_metrics_keep_their_promised_form(sample_build: Path) -> None:
 def test_report_is_one_file_with_every_figure_and_says_sample(sample_build: Path) -> None:
     page = (sample_build / "report.html").read_text(encoding="utf-8")
     assert "they are not results on CIFAKE" in page
-    assert page.count("data:image/png;base64,") >= 12
+    figures = {path.stem: path.read_bytes() for path in (sample_build / "figures").iterdir()}
+    assert {"02_train-history", "04_evaluate-confusion", "04_evaluate-robustness"} <= set(figures)
+    assert page.count("data:image/png;base64,") == len(figures) >= 12
+    assert all(content.startswith(b"\x89PNG") for content in figures.values())
     assert not re.findall(r"""(?:src|href)=["'](?!#|data:)[^"']+""", page), "something lies outside the file"
     assert "Traceback" not in page
     accuracy = read_json(sample_build / "04_evaluate" / "metrics.json")["test"]["accuracy"]["value"]
