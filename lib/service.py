@@ -12,9 +12,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 
+from lib import page
 from lib.errors import InputError
 from lib.files import project_path
 from lib.model import Model
+from lib.occlusion import explain as explanation_of
 from lib.pictures import read_picture
 
 MODEL = "CIFAKE_MODEL"  # environment: an ONNX file, with metrics.json beside it
@@ -39,6 +41,7 @@ def create_app() -> FastAPI:
     except InputError as error:
         raise SystemExit(f"{MODEL}: {error}") from None
     app.include_router(router)
+    app.include_router(page.router)
     app.add_exception_handler(InputError, _refuse)
     app.add_exception_handler(RequestValidationError, _explain)
     app.middleware("http")(_limit)
@@ -62,11 +65,14 @@ def predict(
     request: Request,
     data: Annotated[UploadFile, File(description="The picture, as a file.")],
     unsure: Annotated[bool, Query(description="Answer UNSURE where the error could exceed the stated one.")] = False,
+    explain: Annotated[bool, Query(description="Add `explanation`: what it saw, and where it looked.")] = False,
 ) -> dict[str, Any]:
     """Judge one picture.
 
     `prediction` is FAKE or REAL (or UNSURE, if asked for), `probs` what the network says, `calibrated` what that is
-    worth on pictures like those it knows; `warning` says when this one is not of that kind.
+    worth on pictures like those it knows; `warning` says when this one is not of that kind. `explanation`, if asked
+    for, holds `view`, the 32×32 pixels that the network saw, as a PNG in a data URI, and `evidence`, 32 rows of 32
+    numbers, above 0 for FAKE and below 0 for REAL: by how many logits the verdict moves when that part is covered.
     """
     start = time.perf_counter()
     try:
@@ -78,6 +84,8 @@ def predict(
     answer = {**asdict(verdict), "warning": picture.warning}
     if unsure and verdict.unsure:
         answer["prediction"] = UNSURE
+    if explain:
+        answer["explanation"] = explanation_of(request.app.state.model.logits, picture.pixels)
     ANSWERS.labels(answer["prediction"]).inc()
     SECONDS.observe(time.perf_counter() - start)
     return answer
