@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -116,10 +117,11 @@ def chrome() -> Iterator[webdriver.Chrome]:
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.add_argument("--no-sandbox")  # which Chromium refuses to set up for root
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options, Service(executable_path=driver))
-    browser.execute_cdp_cmd("Page.enable", {})
-    yield browser
-    browser.quit()
+    with tempfile.TemporaryDirectory() as folder:  # where Chromium leaves its socket behind
+        browser = webdriver.Chrome(options, Service(executable_path=driver, env={**os.environ, "TMPDIR": folder}))
+        browser.execute_cdp_cmd("Page.enable", {})
+        yield browser
+        browser.quit()
 
 
 class Page:
@@ -202,7 +204,7 @@ def test_a_chosen_picture_gets_the_verdict_of_the_interface(page: Page, url: str
     cards = page.choose("noise.png", "dark.png", "large.jpg")
     for name, card in zip(("noise.png", "dark.png", "large.jpg"), cards, strict=True):
         answer = ask(url, name)
-        assert part(card, "verdict").split(",")[0] == WORDS[answer["prediction"]]
+        assert part(card, "verdict") == WORDS[answer["prediction"]]
         shown = part(card, "p-fake").removeprefix("AI-generated ").removesuffix(" %").strip("<> ")
         assert float(shown) / 100 == pytest.approx(answer["calibrated"]["FAKE"], abs=0.0011)
         assert card.find_element(By.CLASS_NAME, "view").get_attribute("src") == answer["explanation"]["view"]
@@ -238,7 +240,7 @@ def ask(url: str, name: str) -> dict[str, Any]:
 def test_dropped_and_pasted_pictures(page: Page, kind: str) -> None:
     cards = page.give(kind, "noise.png", "dark.png")
     assert [part(card, "name") for card in cards] == ["noise.png, 32×32", "dark.png, 32×32"]
-    assert all(part(card, "verdict").split(",")[0] in WORDS.values() for card in cards)
+    assert all(part(card, "verdict") in WORDS.values() for card in cards)
     page.chrome.find_element(By.ID, "clear").click()
     page.give(kind)
     assert "no" in page.chrome.find_element(By.ID, "bar").text, "it says that there was no picture"
@@ -271,7 +273,7 @@ def test_a_file_that_is_no_picture_gets_the_sentence_and_the_others_their_verdic
     assert part(broken, "alert") == "The picture is damaged: send a whole one."
     assert not broken.find_element(By.TAG_NAME, "button").is_displayed(), "another try would end the same"
     assert not broken.find_element(By.CLASS_NAME, "views").is_displayed()
-    assert part(good, "verdict").split(",")[0] in WORDS.values()
+    assert part(good, "verdict") in WORDS.values()
 
 
 def test_nothing_comes_from_elsewhere(page: Page, url: str) -> None:
@@ -320,7 +322,7 @@ def test_a_busy_service_is_asked_again_by_itself_and_then_by_hand(
     page = Page(chrome, fallible.url, tmp_path)
     fallible.busy = 1
     (card,) = page.choose("noise.png")
-    assert part(card, "verdict").split(",")[0] in WORDS.values()
+    assert part(card, "verdict") in WORDS.values()
     assert not card.find_element(By.CLASS_NAME, "alert").is_displayed()
     page.chrome.find_element(By.ID, "clear").click()
 
@@ -329,7 +331,7 @@ def test_a_busy_service_is_asked_again_by_itself_and_then_by_hand(
     assert part(card, "alert") == "The queue is full."
     card.find_element(By.TAG_NAME, "button").click()
     page.cards(1)
-    assert part(card, "verdict").split(",")[0] in WORDS.values()
+    assert part(card, "verdict") in WORDS.values()
 
 
 def test_a_service_that_is_down_is_told_of_and_can_come_back(
@@ -344,4 +346,4 @@ def test_a_service_that_is_down_is_told_of_and_can_come_back(
     fallible.start()
     card.find_element(By.TAG_NAME, "button").click()
     page.cards(1)
-    assert part(card, "verdict").split(",")[0] in WORDS.values()
+    assert part(card, "verdict") in WORDS.values()
