@@ -21,7 +21,7 @@ class Explanation(TypedDict):
     evidence: list[list[float]]
 
 
-def explain(logits: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray) -> Explanation:
+def explanation(logits: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray) -> Explanation:
     """Return the explanation of one picture (uint8 32×32×3, RGB), ready for JSON."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")

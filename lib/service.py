@@ -16,7 +16,7 @@ from lib import page
 from lib.errors import InputError
 from lib.files import project_path
 from lib.model import Model
-from lib.occlusion import explain as explanation_of
+from lib.occlusion import explanation
 from lib.pictures import read_picture
 
 MODEL = "CIFAKE_MODEL"  # environment: an ONNX file, with metrics.json beside it
@@ -84,10 +84,10 @@ def predict(
     answer = {**asdict(verdict), "warning": picture.warning}
     if unsure and verdict.unsure:
         answer["prediction"] = UNSURE
-    if explain:
-        answer["explanation"] = explanation_of(request.app.state.model.logits, picture.pixels)
     ANSWERS.labels(answer["prediction"]).inc()
     SECONDS.observe(time.perf_counter() - start)
+    if explain:
+        answer["explanation"] = explanation(request.app.state.model.logits, picture.pixels)
     return answer
 
 
