@@ -22,7 +22,9 @@ from lib.files import ROOT
 from lib.model import Model, released
 
 REFERENCE = ROOT / "outputs" / "reference"
-NOISE = np.random.default_rng(0).integers(0, 256, (300, 32, 32, 3), np.uint8)
+RNG = np.random.default_rng(0)
+# Noise of 0 to 30 % contrast: the network gives it all kinds of probabilities.
+NOISE = (128 + (RNG.integers(0, 256, (300, 32, 32, 3)) - 128) * RNG.uniform(0, 0.3, (300, 1, 1, 1))).astype(np.uint8)
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def test_many_pictures_get_the_networks_verdicts_in_order(pictures: Path, capsys
     assert "no picture that can be read" in rows.pop(2)["error"]
     expected = [v.calibrated["FAKE"] for v in Model(released()).judge(np.delete(NOISE, 2, axis=0))]
     np.testing.assert_allclose([row["p_fake"] for row in rows], expected, atol=1e-3)
-    assert np.std(expected) > 0.01, "probabilities that are all alike would fit any order"
+    assert np.std(expected) > 0.1, "probabilities that are all alike would fit any order"
     assert "300/300" in err
 
 

@@ -11,6 +11,7 @@ import torch
 from lib import choice
 from lib.choice import answers, choose, judge, measure
 from lib.errors import InputError
+from lib.export import export_onnx
 from lib.files import ROOT
 from lib.model import open_onnx
 from lib.networks import Network, build_network, count_macs
@@ -40,18 +41,22 @@ def integers(path: Path) -> int:
     )
 
 
-def test_quantised_network_is_of_integers_and_says_nearly_the_same(images: np.ndarray, tmp_path: Path) -> None:
-    plain = open_onnx(REFERENCE / "model.onnx").run(None, {"images": images})[0]
+def test_quantised_network_is_of_integers_and_says_nearly_the_same(
+    network: Network, images: np.ndarray, tmp_path: Path
+) -> None:
+    model = tmp_path / "model.onnx"
+    export_onnx(network, model)
+    plain = open_onnx(model).run(None, {"images": images})[0]
     margin = plain[:, 0] - plain[:, 1]
     apart = {}
     for kept in (0, 2):
-        quantise(REFERENCE / "model.onnx", tmp_path / "int8.onnx", images[:64], kept=kept)
+        quantise(model, tmp_path / "int8.onnx", images[:64], kept=kept)
         logits = open_onnx(tmp_path / "int8.onnx").run(None, {"images": images})[0]
         apart[kept] = np.abs(logits[:, 0] - logits[:, 1] - margin).mean()
     assert integers(tmp_path / "int8.onnx") > 0
     assert 0 < apart[2] < 0.2 * margin.std()
     assert apart[2] < apart[0] / 2, "the first layers are what 8 bits harm"
-    assert (tmp_path / "int8.onnx").stat().st_size < 0.7 * (REFERENCE / "model.onnx").stat().st_size
+    assert (tmp_path / "int8.onnx").stat().st_size < 0.7 * model.stat().st_size
 
 
 def test_what_cannot_be_quantised_is_refused(images: np.ndarray, tmp_path: Path) -> None:
