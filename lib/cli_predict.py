@@ -1,4 +1,4 @@
-"""The command `predict`: judge files and folders of pictures, row by row, while the next ones are decoded."""
+"""The command `predict`: judge files and folders of pictures, and print a row of each as soon as it is known."""
 
 import csv
 import json
@@ -21,20 +21,19 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 COLUMNS = ("file", "prediction", "p_fake", "unsure", "warning", "error")
 STYLES = ("table", "json", "csv")
 _BATCH = 64  # pictures; what a larger batch computes leaves the cache
-_AHEAD = 4  # batches that wait decoded, so that memory stays flat
+_AHEAD = 8  # batches that are begun before the first row of theirs is taken, so that memory stays flat
 
 Row = dict[str, Any]
-_Read = list[tuple[Path, Picture | str]]
 
 
-def predict(paths: list[Path], model: Path, style: str, threads: int = 0) -> int:
+def predict(paths: list[Path], model: Path, style: str) -> int:
     """Print a row a picture as soon as it is judged; return 0, or 1 where one could not be read.
 
     `style` is "table" (for people), "json" (one object a line) or "csv". Progress goes to standard error where rows go
     to a file or another program. Raises InputError for a path without pictures and a missing or foreign model.
     """
     files = [file for path in paths for file in pictures_in(path)]
-    rows = judged(Model(model, threads), files)
+    rows = judged(Model(model, threads=1), files)
     hidden = len(files) <= _BATCH or sys.stdout.isatty()
     failed = 0
     with tqdm(total=len(files), unit=" pictures", disable=hidden, mininterval=0.5) as bar:
@@ -57,46 +56,46 @@ def pictures_in(path: Path) -> list[Path]:
 def judged(model: Model, files: list[Path]) -> Iterator[Row]:
     """Yield a row a file, in order: `file`, `prediction`, `p_fake` (calibrated), `unsure`, `warning`, `error`.
 
-    A few threads read and decode ahead while ONNX Runtime computes; both leave Python's lock for most of their time.
+    A thread a core decodes and judges batches; Pillow and ONNX Runtime leave Python's lock while they work, so give
+    the model one thread.
     """
-    batches = (files[start : start + _BATCH] for start in range(0, len(files), _BATCH))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        waiting: deque[Future[_Read]] = deque()
+        ahead: deque[Future[list[Row]]] = deque()
         try:
-            for batch in batches:
-                waiting.append(pool.submit(_read, batch))
-                if len(waiting) == _AHEAD:
-                    yield from _rows(model, waiting.popleft().result())
-            while waiting:
-                yield from _rows(model, waiting.popleft().result())
+            for start in range(0, len(files), _BATCH):
+                ahead.append(pool.submit(_judge, model, files[start : start + _BATCH]))
+                if len(ahead) > _AHEAD:
+                    yield from ahead.popleft().result()
+            while ahead:
+                yield from ahead.popleft().result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # at Ctrl-C nothing more is begun
 
 
-def _read(files: list[Path]) -> _Read:
-    """Decode pictures; of one that cannot be read return why."""
-    read: _Read = []
-    for file in files:
-        try:
-            read.append((file, read_picture(file.read_bytes())))
-        except InputError as error:
-            read.append((file, str(error)))
-        except OSError as error:
-            read.append((file, f"the file cannot be read: {error.strerror}"))
-    return read
-
-
-def _rows(model: Model, read: _Read) -> Iterator[Row]:
-    pixels = [picture.pixels for _, picture in read if isinstance(picture, Picture)]
+def _judge(model: Model, files: list[Path]) -> list[Row]:
+    read = [_read(file) for file in files]
+    pixels = [picture.pixels for picture in read if isinstance(picture, Picture)]
     verdicts = iter(model.judge(np.stack(pixels)) if pixels else ())
-    for file, picture in read:
+    rows = []
+    for file, picture in zip(files, read, strict=True):
         row: Row = dict.fromkeys(COLUMNS) | {"file": str(file)}
-        if isinstance(picture, str):
-            yield row | {"error": picture}
-            continue
-        verdict = next(verdicts)
-        judgement = {"prediction": verdict.prediction, "p_fake": verdict.calibrated["FAKE"], "unsure": verdict.unsure}
-        yield row | judgement | {"warning": picture.warning}
+        if isinstance(picture, Picture):
+            verdict = next(verdicts)
+            row |= {"prediction": verdict.prediction, "p_fake": verdict.calibrated["FAKE"], "unsure": verdict.unsure}
+            rows.append(row | {"warning": picture.warning})
+        else:
+            rows.append(row | {"error": picture})
+    return rows
+
+
+def _read(file: Path) -> Picture | str:
+    """Decode a picture, or say why it cannot be read."""
+    try:
+        return read_picture(file.read_bytes())
+    except InputError as error:
+        return str(error)
+    except OSError as error:
+        return f"the file cannot be read: {error.strerror}"
 
 
 def write(rows: Iterable[Row], style: str, width: int = 0) -> Iterator[Row]:
