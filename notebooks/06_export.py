@@ -111,7 +111,7 @@ cost_table(entries)
 
 # %% [markdown]
 # ## The one that is served
-# The fastest ONNX file whose whole interval lies above the loss that is tolerated. With few images only what changes hardly
+# The fastest ONNX file (of equals within a standard deviation the first) whose whole interval lies above the loss that is tolerated. With few images only what changes hardly
 # a verdict can show that.
 
 # %% tags=["nbval-ignore-output"]

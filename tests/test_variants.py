@@ -139,14 +139,12 @@ def test_rounds_alternate_and_slow_is_slow(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_rule_takes_the_fastest_that_is_shown_to_be_good_enough() -> None:
     def entry(rate: float, low: float, servable: bool = True) -> dict[str, Any]:
-        return {"cost": {"images_per_second": {"mean": rate}}, "change": {"low": low}, "servable": servable}
+        speed = {"images_per_second": {"mean": rate, "sd": 0.5}}
+        return {"cost": speed, "change": {"low": low}, "servable": servable}
 
-    entries = {
-        "float32": entry(1, 0),
-        "int8": entry(4, -0.0009),
-        "wrong": entry(9, -0.0011),
-        "torch": entry(8, 0, False),
-    }
+    entries = {"float32": entry(1, 0), "int8": entry(4, -0.0009), "wrong": entry(9, -0.0011)}
+    entries |= {"torch": entry(8, 0, False), "as fast": entry(4.4, -0.0009)}
     assert choose(entries, max_loss=0.1) == "int8"
     assert choose(entries, max_loss=0.05) == "float32"
     assert choose(entries, max_loss=0.2) == "wrong"
+    assert choose(entries | {"faster": entry(5, 0)}, max_loss=0.1) == "faster"
