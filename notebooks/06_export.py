@@ -42,6 +42,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+# %%
 from lib import plots, plots_export
 from lib.artifacts import log_model
 from lib.calibration import at_temperature, fit_temperature
@@ -111,8 +112,8 @@ cost_table(entries)
 
 # %% [markdown]
 # ## The one that is served
-# The fastest ONNX file (of equals within a standard deviation the first) whose whole interval lies above the loss that is tolerated. With few images only what changes hardly
-# a verdict can show that.
+# The fastest ONNX file whose whole interval lies above the loss that is tolerated; of those within a standard deviation of
+# it, the first. With few images only what changes hardly a verdict can show that.
 
 # %% tags=["nbval-ignore-output"]
 served = choose(entries, max_loss)
