@@ -13,7 +13,7 @@ import torch
 
 from lib.decode import SIDE
 from lib.errors import InputError
-from lib.export import export_onnx
+from lib.export import export_onnx, quietly
 from lib.files import whole_file
 from lib.model import INPUT, OUTPUT, open_onnx
 from lib.networks import Network
@@ -102,8 +102,9 @@ def torch_variants(network: Network, file: Path) -> Built:
     for name, (call, memory) in ways.items():
         answer = partial(_call, call, memory)
         try:
-            for size in (1, 2):  # inductor compiles once for 1, once for more
-                answer(np.zeros((size, 3, SIDE, SIDE), np.uint8))
+            with quietly():  # inductor says when it was that it found no GPU
+                for size in (1, 2):  # it compiles once for 1, once for more
+                    answer(np.zeros((size, 3, SIDE, SIDE), np.uint8))
             variants[name] = Variant(answer, file)
         except Exception as error:  # whatever inductor, its compiler and the system raise
             unavailable[name] = f"does not run here ({type(error).__name__}): it needs a C++ compiler"
