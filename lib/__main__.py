@@ -1,95 +1,55 @@
-"""The command line: `python -m lib predict FILES or FOLDERS`."""
+"""The command line: `python -m lib predict FILES or FOLDERS`, `python -m lib fetch-model ENTITY/PROJECT/ARTIFACT`."""
 
 import argparse
-import csv
-import json
+import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from tqdm import tqdm
-
+from lib.artifacts import fetch_model
+from lib.cli_predict import STYLES, predict
 from lib.errors import InputError
 from lib.files import ROOT
-from lib.model import Model
-from lib.pictures import read_picture
+from lib.model import released
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-COLUMNS = ("prediction", "p_fake", "unsure", "warning", "error")
-_BATCH = 256
+_EXIT = "Exit status: 0 done; 1 a picture could not be read (its row says why); 2 the call makes no sense; 130 Ctrl-C."
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Judge pictures; return 0, or 1 when one could not be read or the call makes no sense."""
-    parser = argparse.ArgumentParser(prog="python -m lib", description="Tell camera images from AI-generated ones.")
-    command = parser.add_subparsers(required=True).add_parser("predict", help="judge pictures")
-    command.add_argument("paths", nargs="+", type=Path, help="pictures, or folders of them")
-    command.add_argument("--model", type=Path, default=ROOT / "outputs" / "reference" / "model.onnx")
-    style = command.add_mutually_exclusive_group()
-    style.add_argument("--json", action="store_true", help="one JSON object a line")
-    style.add_argument("--csv", action="store_true")
-    given = parser.parse_args(arguments)
+    """Run a command and return its exit status, as the help of the command line tells it."""
+    given = _parser().parse_args(arguments)
     try:
-        files = [file for path in given.paths for file in pictures_in(path)]
-        rows = list(judged(Model(given.model, threads=0), files))
+        if given.command == "fetch-model":
+            for path in fetch_model(given.artifact, given.to):
+                print(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+            return 0
+        return predict(given.paths, given.model or released(), given.style)
     except InputError as error:
         print(error, file=sys.stderr)
-        return 1
-    write(rows, "json" if given.json else "csv" if given.csv else "table")
-    return int(any(row["error"] for row in rows))
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read the rows has enough, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
-def pictures_in(path: Path) -> list[Path]:
-    """Return `path` itself, or the pictures under it, sorted; raise InputError where there is none."""
-    if path.is_file():
-        return [path]
-    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-    if not found:
-        raise InputError(f"{path} is no picture and no folder with pictures: check the path")
-    return found
-
-
-def judged(model: Model, files: list[Path]) -> Iterator[dict[str, Any]]:
-    """Yield a row a file: `file`, `prediction`, `p_fake` (calibrated), `unsure`, `warning`, `error`."""
-    bar = tqdm(total=len(files), unit=" pictures", disable=len(files) <= _BATCH)
-    for start in range(0, len(files), _BATCH):
-        batch, rows = [], []
-        for file in files[start : start + _BATCH]:
-            row: dict[str, Any] = {"file": str(file)} | dict.fromkeys(COLUMNS)
-            try:
-                picture = read_picture(file.read_bytes())
-                row["warning"] = picture.warning
-                batch.append(picture.pixels)
-            except (InputError, OSError) as error:
-                row["error"] = str(error)
-            rows.append(row)
-        verdicts = iter(model.judge(np.stack(batch)) if batch else ())
-        for row in rows:
-            if row["error"] is None:
-                verdict = next(verdicts)
-                p_fake = verdict.calibrated["FAKE"]
-                row |= {"prediction": verdict.prediction, "p_fake": p_fake, "unsure": verdict.unsure}
-            yield row
-        bar.update(len(rows))
-    bar.close()
-
-
-def write(rows: list[dict[str, Any]], style: str) -> None:
-    """Print rows for people ("table") or machines ("json", one object a line, or "csv")."""
-    if style == "json":
-        print("\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
-    elif style == "csv":
-        writer = csv.DictWriter(sys.stdout, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    else:
-        width = max(len(row["file"]) for row in rows)
-        for row in rows:
-            doubt = " UNSURE" if row["unsure"] else ""
-            said = row["error"] or f"{row['prediction']}  P(FAKE) {row['p_fake']:.4f}{doubt}"
-            print(f"{row['file']:{width}}  {said}{'  (' + row['warning'] + ')' if row['warning'] else ''}")
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m lib", description="Tell camera images from AI-generated ones.", epilog=_EXIT
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    judge = commands.add_parser("predict", help="judge pictures", epilog=_EXIT)
+    judge.add_argument("paths", nargs="+", type=Path, help="pictures, or folders of them", metavar="FILE or FOLDER")
+    judge.add_argument("--model", type=Path, help="an ONNX file of 06_export (default: the released network)")
+    style = judge.add_mutually_exclusive_group()
+    for name, told in (("json", "one JSON object a line"), ("csv", "comma-separated values, with a header")):
+        style.add_argument(f"--{name}", dest="style", action="store_const", const=name, help=told)
+    judge.set_defaults(style=STYLES[0])
+    fetch = commands.add_parser("fetch-model", help="bring a W&B artifact into place, checked")
+    fetch.add_argument("artifact", help="ENTITY/PROJECT/ARTIFACT, or with a version ENTITY/PROJECT/ARTIFACT:v0")
+    fetch.add_argument("--to", type=Path, help="a new folder (default: outputs/models/ARTIFACT)")
+    return parser
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pandas as pd
 
 from lib.cost import measure
 from lib.files import read_json
-from lib.metrics import evaluate, mcnemar, percent
+from lib.metrics import change, evaluate, mcnemar, percent
 from lib.predictions import is_right
 
 
@@ -42,7 +42,7 @@ def comparison_table(networks: dict[str, dict[str, Any]], unavailable: dict[str,
             "accuracy, those not in train": percent(figures["test_not_in_train"]["accuracy"]),
             "area under ROC (%)": percent(figures["test"]["roc_auc"]),
             "expected calibration error": percent(figures["test"]["calibration_error"]),
-            "accuracy of ours minus its": _difference(entry["mcnemar"]),
+            "accuracy of ours minus its": change(entry["mcnemar"]),
             "parameters": f"{run['network_parameters']:,}",
             "million multiply-accumulates": f"{run['macs'] / 1e6:.1f}",
             "file of weights": f"{cost['bytes'] / 2**20:.2f} MiB",
@@ -74,7 +74,7 @@ def conclusion(networks: dict[str, dict[str, Any]], data: str) -> list[str]:
         speed = our_entry["cost"]["images_per_second"] / entry["cost"]["images_per_second"]
         sentences.append(
             f"{name}, on {data} and at these budgets: {verdict(entry['mcnemar'])} "
-            f"({_difference(entry['mcnemar'])} points, {_p_value(entry['mcnemar']['p_value'])}); "
+            f"({change(entry['mcnemar'])} points, {_p_value(entry['mcnemar']['p_value'])}); "
             f"it does {work:.2g} times the multiply-accumulates of {ours}, which answers {speed:.2g} times as fast."
         )
     return sentences
@@ -82,7 +82,3 @@ def conclusion(networks: dict[str, dict[str, Any]], data: str) -> list[str]:
 
 def _p_value(p: float) -> str:
     return f"p = {p:.2g}" if p > 1e-300 else "p < 1e-300"
-
-
-def _difference(test: dict[str, float]) -> str:
-    return f"{100 * test['difference']:+.2f} [{100 * test['low']:+.2f}, {100 * test['high']:+.2f}]"

@@ -1,6 +1,7 @@
 """Write a network as ONNX, which any language can run: uint8 images in, logits out, everything inside."""
 
 import contextlib
+import copy
 import io
 import logging
 import warnings
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+from torch import Tensor, nn
 
 from lib.decode import SIDE
 from lib.errors import InputError
@@ -27,10 +29,11 @@ def export_onnx(network: Network, path: Path) -> None:
     logits of 64 random images differ by more than 1e-3.
     """
     network = network.cpu().eval()
+    deployed = _Deployed(network).eval()
     images = torch.randint(0, 256, (64, 3, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    with _quietly(), torch.no_grad():
+    with quietly(), torch.no_grad():
         program = torch.onnx.export(
-            network, (images,), input_names=[INPUT], output_names=[OUTPUT],
+            deployed, (images,), input_names=[INPUT], output_names=[OUTPUT],
             dynamic_shapes={INPUT: {0: torch.export.Dim("n")}}, external_data=False, dynamo=True,
         )  # fmt: skip
     ClearMetadataAndDocStringPass()(program.model)  # every node would tell the folders of this machine
@@ -43,9 +46,34 @@ def export_onnx(network: Network, path: Path) -> None:
             raise InputError(f"{path}: ONNX Runtime's logits are up to {apart:.2g} from PyTorch's: report this")
 
 
+class _Deployed(nn.Module):
+    """Compute what a network computes in evaluation, in a smaller graph: both views are one batch of one body."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network)
+        for parent in [*self.network.modules()]:
+            for name, layer in parent.named_children():
+                if isinstance(layer, nn.AdaptiveAvgPool2d) and layer.output_size == 1:
+                    setattr(parent, name, _Mean())  # the exporter would write a dozen nodes for it
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.network.normalise(images)
+        if not self.network.mirror:
+            return self.network.body(x)
+        return self.network.body(torch.cat([x, x.flip(3)])).unflatten(0, (2, -1)).mean(0)
+
+
+class _Mean(nn.Module):
+    """Take the mean over all places."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3), keepdim=True)
+
+
 @contextlib.contextmanager
-def _quietly():
-    """Silence the exporter's diary."""
+def quietly():
+    """Silence what exporters print and warn of on their way."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)

@@ -136,6 +136,11 @@ def percent(figure: Figure, digits: int = 2) -> str:
     return f"{value} % [{low}, {high}]"
 
 
+def change(test: dict[str, float]) -> str:
+    """Write the difference that McNemar's test found for people, in points: "-0.06 [-0.21, +0.09]"."""
+    return f"{100 * test['difference']:+.2f} [{100 * test['low']:+.2f}, {100 * test['high']:+.2f}]"
+
+
 def check_metrics(content: dict[str, Any]) -> dict[str, Any]:
     """Return the content of a metrics.json if it has the promised form; raise InputError where it departs from it."""
     validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))

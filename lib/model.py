@@ -9,7 +9,7 @@ import onnxruntime
 from lib import CLASSES
 from lib.decode import SIDE
 from lib.errors import InputError
-from lib.files import read_json
+from lib.files import ROOT, read_json
 
 INPUT, OUTPUT = "images", "logits"
 
@@ -29,15 +29,16 @@ class Verdict:
 
 
 class Model:
-    """Judge pictures with an exported network, and with what 04_evaluate found out about it, if that lies beside it.
+    """Judge pictures with an exported network, and with what is known of its probabilities, if that lies beside it.
 
-    `path` is an ONNX file of the project's contract; a `metrics.json` beside it gives temperature and threshold.
-    Raises InputError for a missing or foreign file.
+    `path` is an ONNX file of the project's contract; temperature and threshold are those of the JSON file of the same
+    name beside it (06_export), else of `metrics.json` (04_evaluate). Raises InputError for a missing or foreign file.
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         self.session = open_onnx(path, threads)
-        metrics = path.with_name("metrics.json")
+        own = path.with_suffix(".json")
+        metrics = own if own.is_file() else path.with_name("metrics.json")
         content = read_json(metrics) if metrics.is_file() else {}
         try:
             self.data = content.get("data", "unknown data")
@@ -65,6 +66,12 @@ class Model:
 def _by_class(margin: float) -> dict[str, float]:
     p_fake = float(1 / (1 + np.exp(-margin)))
     return dict(zip(CLASSES, (p_fake, 1 - p_fake), strict=True))
+
+
+def released() -> Path:
+    """Return the released network that answers: the variant that 06_export chose, or the plain export without one."""
+    served = ROOT / "outputs" / "reference" / "served.onnx"
+    return served if served.is_file() else served.with_name("model.onnx")
 
 
 def open_onnx(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:

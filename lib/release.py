@@ -1,5 +1,6 @@
 """Release a finished run on full CIFAKE: `python -m lib.release outputs/cpu` fills outputs/reference/."""
 
+import hashlib
 import re
 import shutil
 import sys
@@ -11,14 +12,17 @@ import nbformat
 from jinja2 import Template
 
 from lib.errors import InputError
-from lib.export import export_onnx
 from lib.figures import save_figures
 from lib.files import ROOT, project_path, read_json, whole_folder
-from lib.metrics import percent
+from lib.metrics import change, percent
+from lib.model import open_onnx
 from lib.report import NOTEBOOKS
-from lib.weights import load_weights
 
-_FILES = ("02_train/run.json", "04_evaluate/metrics.json", "04_evaluate/drift.npz", "05_compare_vgg/comparison.json")
+_FILES = (
+    "02_train/run.json", "02_train/weights.safetensors", "04_evaluate/metrics.json", "04_evaluate/drift.npz",
+    "05_compare_vgg/comparison.json", "06_export/model.onnx", "06_export/served.onnx", "06_export/served.json",
+    "06_export/export.json",
+)  # fmt: skip
 
 REFERENCE = ROOT / "outputs" / "reference"
 _CARD = Path(__file__).with_name("release.md.j2")
@@ -27,20 +31,22 @@ _CARD = Path(__file__).with_name("release.md.j2")
 def release(outputs: Path, reference: Path = REFERENCE, data: str = "CIFAKE") -> None:
     """Write to `reference` what others need of the run in `outputs`, and nothing that names this machine.
 
-    `model.onnx` and `weights.safetensors`, `metrics.json`, `run.json`, `comparison.json`, `drift.npz`, `README.md` (the
-    model card), the executed notebooks and their figures. What lay there before is replaced. Raises InputError
-    when the run is not finished or not on `data`.
+    The files of _FILES, `README.md` (the model card), the executed notebooks and their figures. What lay there is
+    replaced. Raises InputError when the run is not finished or not on `data`, or when 06_export wrote another network.
     """
     run = read_json(outputs / "02_train" / "run.json")
     metrics = read_json(outputs / "04_evaluate" / "metrics.json")
     if run["data"]["data"] != data or metrics["checksums"] != run["data"]["checksums"]:
         raise InputError(f"{outputs} holds a run on {run['data']['data']}: only one on all of {data} is released")
+    export = read_json(outputs / "06_export" / "export.json")
     weights = outputs / "02_train" / "weights.safetensors"
+    if export["weights"] != hashlib.sha256(weights.read_bytes()).hexdigest():
+        raise InputError(f"{outputs}/06_export is of other weights than {weights}: run 06_export without a checkpoint")
     with whole_folder(reference) as folder:
-        shutil.copy(weights, folder)
         for file in _FILES:
             shutil.copy(outputs / file, folder)
-        export_onnx(load_weights(weights), folder / "model.onnx")
+        for network in folder.glob("*.onnx"):
+            open_onnx(network)
         (folder / "notebooks").mkdir()
         notebooks = {name: _notebook(outputs / name / f"{name}.ipynb") for name in NOTEBOOKS}
         for name, notebook in notebooks.items():
@@ -48,8 +54,8 @@ def release(outputs: Path, reference: Path = REFERENCE, data: str = "CIFAKE") ->
             (folder / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8")
         save_figures(notebooks, folder / "figures")
         card = Template(_CARD.read_text(encoding="utf-8"), keep_trailing_newline=True)
-        sizes = {name: (folder / name).stat().st_size for name in ("model.onnx", weights.name)}
-        text = card.render(run=run, metrics=metrics, sizes=sizes, percent=percent)
+        sizes = {name: (folder / name).stat().st_size for name in ("model.onnx", "served.onnx", weights.name)}
+        text = card.render(run=run, metrics=metrics, export=export, sizes=sizes, percent=percent, change=change)
         (folder / "README.md").write_text(text, encoding="utf-8")
 
 

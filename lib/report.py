@@ -11,7 +11,7 @@ from jinja2 import Template
 from lib.figures import save_figures
 from lib.files import read_json, whole_file
 
-NOTEBOOKS = ("01_data", "02_train", "03_sweep", "04_evaluate", "05_compare_vgg")
+NOTEBOOKS = ("01_data", "02_train", "03_sweep", "04_evaluate", "05_compare_vgg", "06_export")
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 

@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.multiprocessing import ProcessRaisedException
 
+from lib.artifacts import wandb_mode
 from lib.batches import Augmentation, PackData
 from lib.detector import Detector
 from lib.device import choose_device
@@ -29,8 +30,6 @@ from lib.provenance import lib_hash, run_record
 from lib.resume import claim
 from lib.settings import PRECISIONS, Settings
 from lib.weights import save_weights
-
-WANDB_MODES = ("auto", "online", "offline", "disabled")
 
 
 def train(
@@ -132,11 +131,7 @@ class Setup(pl.Callback):
 
 def _wandb_logger(mode: str, settings: Settings, folder: Path) -> Any:
     """Return Lightning's W&B logger, or False where W&B is off."""
-    if mode not in WANDB_MODES:
-        raise InputError(f"wandb is {mode!r}: choose one of {', '.join(WANDB_MODES)}")
-    if mode == "auto":
-        mode = "online" if os.environ.get("WANDB_API_KEY") else "offline"
-    if mode == "disabled":
+    if (mode := wandb_mode(mode)) == "disabled":
         return False
     import wandb  # here, because training must run without it
     from pytorch_lightning.loggers import WandbLogger

@@ -150,4 +150,4 @@ write_json(project_path(product["comparison"]), content)
 print("; ".join(f"{name}: {verdict(entry['mcnemar'])}" for name, entry in networks.items() if name != "ours"))
 
 # %% [markdown]
-# The pipeline now writes `report.html`, which holds what these five notebooks show.
+# Next: [06_export](06_export.ipynb) writes the network as ONNX and chooses what the service runs.

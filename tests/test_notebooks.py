@@ -21,8 +21,8 @@ NAMES = [path.stem for path in PATHS]
 HERE = Path(__file__).parent
 
 
-def test_there_are_five() -> None:
-    assert NAMES == ["01_data", "02_train", "03_sweep", "04_evaluate", "05_compare_vgg"]
+def test_there_are_six() -> None:
+    assert NAMES == ["01_data", "02_train", "03_sweep", "04_evaluate", "05_compare_vgg", "06_export"]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=NAMES)
@@ -107,7 +107,7 @@ def test_papermill_with_overrides_and_with_a_file(sample_build: Path, tmp_path: 
     evaluate = {"04_evaluate": {"predictions": f"{built['04_evaluate']}/predictions.csv"}}
     files = {"run": "run.json", "pack": "pack/pack.json", "best": "best.yaml", "predictions": "predictions.csv",
              "metrics": "metrics.json", "comparison": "comparison.json",
-             "drift": "drift.npz"}  # fmt: skip
+             "drift": "drift.npz", "model": "model.onnx", "served": "served.onnx", "export": "export.json"}  # fmt: skip
     product = {key: str(tmp_path / file) for key, file in files.items()}
     common = {"product": product, "upstream": pack | train | evaluate}
     changes = {
@@ -116,11 +116,13 @@ def test_papermill_with_overrides_and_with_a_file(sample_build: Path, tmp_path: 
         "03_sweep": (["-p", "sweep_images", "200"], {"sweep": str(small_sweep(tmp_path)), "wandb": "disabled"}),
         "04_evaluate": (["-p", "accelerator", "cpu"], {"battery": False}),
         "05_compare_vgg": (["-p", "vgg_epochs", "1"], {"earlier_epochs": 1, "rival_images": 256, "wandb": "disabled"}),
+        "06_export": (["-p", "calibration_images", "64"], {"threads": 1, "wandb": "disabled"}),
     }
     for name, (flags, content) in changes.items():
         (tmp_path / "parameters.yaml").write_text(yaml.safe_dump(common | content))
         assert run_papermill(name, tmp_path, "-f", "parameters.yaml", *flags) == ""
     assert (tmp_path / "comparison.json").is_file()
+    assert (tmp_path / "served.onnx").is_file()
 
 
 def small_sweep(folder: Path) -> Path:
@@ -145,6 +147,7 @@ def test_replaying_the_executed_notebooks_gives_the_same_outputs(sample_build: P
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-6000:]
     names = ("02_train/weights.safetensors", "04_evaluate/predictions.csv", "04_evaluate/metrics.json",
-             "05_compare_vgg/earlier/weights.safetensors", "05_compare_vgg/vgg/weights.safetensors")  # fmt: skip
+             "05_compare_vgg/earlier/weights.safetensors", "05_compare_vgg/vgg/weights.safetensors",
+             "06_export/model.onnx", "06_export/variants/int8.onnx")  # fmt: skip
     for file in names:
         assert (tmp_path / "outputs" / file).read_bytes() == (sample_build / file).read_bytes(), f"{file} differs"

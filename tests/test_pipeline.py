@@ -13,11 +13,12 @@ from lib.conditions import ROBUSTNESS
 from lib.errors import InputError
 from lib.files import ROOT, project_path, read_json
 from lib.metrics import check_metrics
+from lib.model import Model
 
 pytestmark = pytest.mark.slow
 
 
-TASKS = ("01_data", "02_train", "03_sweep", "04_evaluate", "05_compare_vgg", "report")
+TASKS = ("01_data", "02_train", "03_sweep", "04_evaluate", "05_compare_vgg", "06_export", "report")
 
 
 def ran(output: str) -> dict[str, bool]:
@@ -80,6 +81,21 @@ def test_comparison_holds_all_networks_on_the_same_images(sample_build: Path) ->
     assert all("set vgg_weights" in reason for reason in comparison["unavailable"].values())
 
 
+def test_export_serves_a_variant_that_keeps_the_accuracy(sample_build: Path) -> None:
+    folder = sample_build / "06_export"
+    export, own = read_json(folder / "export.json"), read_json(folder / "served.json")
+    entry = export["variants"][own["variant"]]
+    assert export["served"] == own["variant"]
+    assert entry["servable"]
+    assert 100 * entry["change"]["low"] >= -export["max_loss"]
+    assert (folder / "served.onnx").stat().st_size == entry["bytes"]
+    assert export["test"][own["variant"]]["accuracy"]["n"] == 1000
+    assert {"float32", "int8", "int8, one view", "PyTorch, eager"} <= set(export["variants"])
+    model = Model(folder / "served.onnx")
+    assert model.temperature == own["calibration"]["temperature"]
+    assert (model.data, model.unsure_below) == ("sample", own["selective"]["unsure_below"])
+
+
 def test_second_build_runs_nothing(sample_build: Path) -> None:
     assert ran(ploomber("build", "--env--outputs", str(sample_build))) == dict.fromkeys(TASKS, False)
 
@@ -88,6 +104,7 @@ def test_changed_parameter_makes_stale_what_depends_on_it(sample_build: Path) ->
     here = ("--env--outputs", str(sample_build))
     assert outdated(*here) == set()
     assert outdated(*here, "--env--vgg_epochs", "9") == {"05_compare_vgg", "report"}
+    assert outdated(*here, "--env--max_loss", "9") == {"06_export", "report"}
     assert outdated(*here, "--env--split_seed", "9") == set(TASKS)
 
 

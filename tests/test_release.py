@@ -1,18 +1,24 @@
 """The release: complete, small, free of this machine's paths, and only of all of CIFAKE."""
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+import torch
 
 from lib.errors import InputError
+from lib.export import TOLERANCE
 from lib.files import ROOT
-from lib.model import open_onnx
+from lib.model import Model
 from lib.release import REFERENCE, main, release, without_paths
 from lib.report import NOTEBOOKS
+from lib.weights import load_weights
 
+IMAGES = np.random.default_rng(0).integers(0, 256, (8, 3, 32, 32), np.uint8)
 PLACES = [f"{ROOT.as_posix()}/", f"{Path.home().as_posix()}/", f"{Path(tempfile.gettempdir()).as_posix()}/"]
 
 
@@ -29,10 +35,18 @@ def released(sample_build: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_release_holds_what_the_contract_says(released: Path) -> None:
     names = {path.name for path in released.iterdir()}
     assert names == {
-        "README.md", "comparison.json", "drift.npz", "figures", "metrics.json", "model.onnx", "notebooks", "run.json",
-        "weights.safetensors",
+        "README.md", "comparison.json", "drift.npz", "export.json", "figures", "metrics.json", "model.onnx",
+        "notebooks", "run.json", "served.json", "served.onnx", "weights.safetensors",
     }  # fmt: skip
-    open_onnx(released / "model.onnx")
+    with torch.no_grad():
+        expected = load_weights(released / "weights.safetensors")(torch.from_numpy(IMAGES)).numpy()
+    np.testing.assert_allclose(
+        Model(released / "model.onnx").logits(IMAGES.transpose(0, 2, 3, 1)), expected, atol=TOLERANCE
+    )
+    assert (
+        Model(released / "served.onnx").temperature
+        == json.loads((released / "served.json").read_text())["calibration"]["temperature"]
+    )
     assert {path.stem for path in (released / "notebooks").iterdir()} == set(NOTEBOOKS)
     for path in (released / "figures").iterdir():
         assert path.read_bytes().startswith(b"\x89PNG"), path
@@ -44,6 +58,11 @@ def test_card_gives_figures_of_the_run(released: Path) -> None:
         assert f"{100 * metrics[split]['accuracy']['value']:.2f} %" in card
     assert f"{(released / 'model.onnx').stat().st_size:,} bytes" in card
     assert "accuracy with one view" in card
+    export = json.loads((released / "export.json").read_text())
+    served = export["served"]
+    assert f"{served}: the fastest" in card
+    for entry in (export["test"][served], *export["variants"].values()):
+        assert f"{100 * entry['change']['difference']:+.2f} [" in card
 
 
 @pytest.mark.parametrize("folder", ["released", "reference"])
@@ -71,6 +90,16 @@ def test_committed_release_is_small() -> None:
 def test_run_on_anything_else_is_not_released(sample_build: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="only one on all of CIFAKE is released"):
         release(sample_build, tmp_path / "reference")
+    assert not (tmp_path / "reference").exists()
+
+
+def test_export_of_another_network_is_not_released(sample_build: Path, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    shutil.copytree(sample_build, outputs, ignore=shutil.ignore_patterns("pack", "variants", "battery", "checkpoints"))
+    export = json.loads((outputs / "06_export" / "export.json").read_text())
+    (outputs / "06_export" / "export.json").write_text(json.dumps(export | {"weights": "0"}))
+    with pytest.raises(InputError, match="is of other weights"):
+        release(outputs, tmp_path / "reference", "sample")
     assert not (tmp_path / "reference").exists()
 
 

@@ -1,7 +1,6 @@
 """The service, through its HTTP interface, with the released network."""
 
 import io
-import json
 import shutil
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from conftest import encoded
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from lib.__main__ import main
 from lib.errors import InputError
 from lib.files import ROOT
 from lib.model import Model
@@ -180,27 +178,6 @@ def test_a_network_without_metrics_is_not_calibrated_and_one_with_wrong_metrics_
     (tmp_path / "metrics.json").write_text('{"data": "x"}')
     with pytest.raises(InputError, match=r"metrics.json lacks 'calibration'"):
         Model(tmp_path / "model.onnx")
-
-
-def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("a.png", "b.png"):
-        (tmp_path / name).write_bytes(encoded(NOISE, "PNG"))
-    (tmp_path / "notes.txt").write_text("not a picture")
-    assert main(["predict", str(tmp_path), "--json"]) == 0
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [Path(row["file"]).name for row in rows] == ["a.png", "b.png"]
-    (verdict,) = Model(REFERENCE / "model.onnx").judge(NOISE[None])
-    assert rows[0]["p_fake"] == pytest.approx(verdict.calibrated["FAKE"], abs=1e-5)
-    (tmp_path / "c.jpg").write_bytes(b"no")
-    assert main(["predict", str(tmp_path / "a.png"), str(tmp_path / "c.jpg"), "--csv"]) == 1
-    header, first, second = capsys.readouterr().out.splitlines()
-    assert header == "file,prediction,p_fake,unsure,warning,error"
-    assert verdict.prediction in first
-    assert "no picture that can be read" in second
-    assert main(["predict", str(tmp_path / "c.jpg"), str(tmp_path / "a.png")]) == 1
-    assert "P(FAKE)" in capsys.readouterr().out
-    assert main(["predict", str(tmp_path / "none")]) == 1
-    assert "check the path" in capsys.readouterr().err
 
 
 def test_service_and_command_line_need_no_torch() -> None:

@@ -1,0 +1,150 @@
+"""Variants of a network: each keeps the contract, is what its name says, and the rule takes the right one."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from lib import choice
+from lib.choice import answers, choose, judge, measure
+from lib.errors import InputError
+from lib.export import export_onnx
+from lib.files import ROOT
+from lib.model import open_onnx
+from lib.networks import Network, build_network, count_macs
+from lib.pack import Pack
+from lib.prune import prune_channels, prune_weights
+from lib.quantise import quantise
+from lib.variants import Variant, onnx_variants
+from lib.weights import load_weights
+
+REFERENCE = ROOT / "outputs" / "reference"
+
+
+@pytest.fixture(scope="module")
+def images(sample_pack: Pack) -> np.ndarray:
+    return np.ascontiguousarray(sample_pack.images[::16].transpose(0, 3, 1, 2))
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return load_weights(REFERENCE / "weights.safetensors")
+
+
+def integers(path: Path) -> int:
+    """Count the filter banks of 8-bit integers."""
+    return sum(
+        len(bank.dims) == 4 for bank in onnx.load(path).graph.initializer if bank.data_type == onnx.TensorProto.INT8
+    )
+
+
+def test_quantised_network_is_of_integers_and_says_nearly_the_same(
+    network: Network, images: np.ndarray, tmp_path: Path
+) -> None:
+    model = tmp_path / "model.onnx"
+    export_onnx(network, model)
+    plain = open_onnx(model).run(None, {"images": images})[0]
+    margin = plain[:, 0] - plain[:, 1]
+    apart = {}
+    for kept in (0, 2):
+        quantise(model, tmp_path / "int8.onnx", images[:64], kept=kept)
+        logits = open_onnx(tmp_path / "int8.onnx").run(None, {"images": images})[0]
+        apart[kept] = np.abs(logits[:, 0] - logits[:, 1] - margin).mean()
+    assert integers(tmp_path / "int8.onnx") > 0
+    assert 0 < apart[2] < 0.2 * margin.std()
+    assert apart[2] < apart[0] / 2, "the first layers are what 8 bits harm"
+    assert (tmp_path / "int8.onnx").stat().st_size < 0.7 * model.stat().st_size
+
+
+def test_what_cannot_be_quantised_is_refused(images: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'Most': choose one of MinMax"):
+        quantise(REFERENCE / "model.onnx", tmp_path / "int8.onnx", images, method="Most")
+    with pytest.raises(InputError, match="no convolution to quantise"):
+        quantise(REFERENCE / "model.onnx", tmp_path / "int8.onnx", images, kept=99)
+    assert not list(tmp_path.iterdir())
+
+
+def test_pruning(network: Network, images: np.ndarray) -> None:
+    x, macs = torch.from_numpy(images[:128]), count_macs(network)
+    zeros = prune_weights(network, 0.3)
+    weights = torch.cat([layer.weight.flatten() for layer in zeros.modules() if isinstance(layer, torch.nn.Conv2d)])
+    assert (weights == 0).float().mean() == pytest.approx(0.3, abs=1e-4)
+    assert count_macs(zeros) == macs
+    whole, cut = prune_channels(network, 0.0, x), prune_channels(network, 0.5, x)
+    assert count_macs(cut) < 0.4 * macs
+    with torch.no_grad():
+        assert cut(x).shape == (128, 2)
+        whole.train(False)
+        for new, old in zip(whole.modules(), network.modules(), strict=True):
+            if isinstance(new, torch.nn.BatchNorm2d):
+                new.running_mean, new.running_var = old.running_mean, old.running_var
+        assert torch.allclose(whole(x), network(x), atol=1e-4), "nothing cut, nothing changed"
+    with pytest.raises(InputError, match="only from a chain"):
+        prune_channels(build_network("plain_32_64_128_residual", [120.0] * 3, [60.0] * 3), 0.5, x)
+
+
+def test_all_variants_of_a_small_network_keep_the_contract(images: np.ndarray, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    small = build_network("plain_16_32", [120.0] * 3, [60.0] * 3, mirror=True)
+    variants, unavailable = onnx_variants(small, images[:64], 0.5, tmp_path, 1)
+    assert next(iter(variants)) == "float32"
+    assert {"float32, one view", "float32, 50% of channels cut", "int8, first two layers too"} <= set(variants)
+    assert set(unavailable) == {
+        "int8",
+        "int8, Entropy",
+        "int8, Percentile",
+        "int8, one scale a layer",
+        "int8, one view",
+    }
+    logits = answers(variants, images)
+    with torch.no_grad():
+        np.testing.assert_allclose(logits["float32"], small(torch.from_numpy(images)).numpy(), atol=1e-3)
+    assert not np.allclose(logits["float32"], logits["float32, one view"], atol=1e-6)
+
+
+def test_figures_are_those_of_a_change() -> None:
+    labels = np.array([0] * 6 + [1] * 4)
+    right = np.where(labels[:, None] == [0, 1], 1.0, 0.0).astype(np.float32)
+    worse = right.copy()
+    worse[:3] = worse[:3, ::-1]
+    entries = judge({"plain": right, "worse": worse}, labels)
+    assert entries["plain"]["change"]["difference"] == 0
+    assert entries["worse"]["change"]["difference"] == pytest.approx(-0.3)
+    assert (entries["worse"]["accuracy"]["value"], entries["worse"]["agreement"]["value"]) == (0.7, 0.7)
+
+
+def test_rounds_alternate_and_slow_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "CALLS", {1: 2, 256: 1})
+    order: list[str] = []
+
+    def answering(name: str, work: int) -> Variant:
+        def answer(images: np.ndarray) -> np.ndarray:
+            order.append(name)
+            return np.linalg.svd(np.ones((work, work)))[1]
+
+        return Variant(answer, Path("x.onnx"))
+
+    costs = measure(
+        {"quick": answering("quick", 2), "slow": answering("slow", 200)}, np.zeros((256, 3, 2, 2)), rounds=2
+    )
+    assert [name for name, before in zip(order, ["", *order], strict=False) if name != before] == ["quick", "slow"] * 2
+    assert costs["slow"]["latency_1"]["mean"] > costs["quick"]["latency_1"]["mean"]
+    assert costs["slow"]["images_per_second"]["n"] == 2
+    with pytest.raises(InputError, match="at least 2"):
+        measure({}, np.zeros((256, 3, 2, 2)), rounds=1)
+
+
+def test_rule_takes_the_fastest_that_is_shown_to_be_good_enough() -> None:
+    def entry(rate: float, low: float, servable: bool = True) -> dict[str, Any]:
+        speed = {"images_per_second": {"mean": rate, "sd": 0.5}}
+        return {"cost": speed, "change": {"low": low}, "servable": servable}
+
+    entries = {"float32": entry(1, 0), "int8": entry(4, -0.0009), "wrong": entry(9, -0.0011)}
+    entries |= {"torch": entry(8, 0, False), "as fast": entry(4.4, -0.0009)}
+    assert choose(entries, max_loss=0.1) == "int8"
+    assert choose(entries, max_loss=0.05) == "float32"
+    assert choose(entries, max_loss=0.2) == "wrong"
+    assert choose(entries | {"faster": entry(5, 0)}, max_loss=0.1) == "faster"
