@@ -4,7 +4,6 @@ import hashlib
 import re
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +70,9 @@ def _notebook(path: Path) -> nbformat.NotebookNode:
 
 
 def without_paths(text: str) -> str:
-    """Return `text` with paths relative to the project's folder, and others cut to their last name."""
+    """Return `text` with paths relative to the project's folder, and other absolute ones cut to their last name."""
     text = text.replace(f"{ROOT.as_posix()}/", "")
-    places = {Path.home(), Path(tempfile.gettempdir()), ROOT.parent}
-    homes = "|".join(re.escape(place.as_posix()) for place in places if place != Path(place.anchor))
-    return re.sub(rf"(?:{homes})/(?:[\w.@-]+/)*([\w.@-]+)", r"\1", text)
+    return re.sub(r"""(?<=["'\s(=,])/(?:[\w.@+-]+/)+([\w.@+-]+)""", r"\1", text)
 
 
 def main(arguments: list[str]) -> Any:
