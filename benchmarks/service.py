@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -33,14 +34,14 @@ from lib.source import open_source
 CONNECTIONS = (1, 64, 512)
 SECONDS = 6
 PICTURES = 512
-PORT = 8765
 SERVICES = {"earlier": ["--app-dir", str(Path(__file__).parent), "service:earlier"], "ours": ["lib.service:create_app"]}
 _SCRIPT = """
 local requests, turn = {}, 0
 function init()
   for i = 0, tonumber(os.getenv("PICTURES")) - 1 do
     local file = io.open(os.getenv("BODIES") .. "/" .. i, "rb")
-    requests[i] = wrk.format("POST", "/predict/", {["Content-Type"] = "multipart/form-data; boundary=cut"}, file:read("*a"))
+    local headers = {["Content-Type"] = "multipart/form-data; boundary=cut"}
+    requests[i] = wrk.format("POST", "/predict/", headers, file:read("*a"))
     file:close()
   end
 end
@@ -96,9 +97,9 @@ def main(source: str, rounds: int) -> None:
         data = write_bodies(source, scratch)
         for turn, connections in itertools.product(range(rounds), CONNECTIONS):
             for name in list(SERVICES)[:: 1 if turn % 2 else -1]:
-                with running(name):
-                    measure(scratch, connections, 1)
-                    found.setdefault((name, connections), []).append(measure(scratch, connections, SECONDS))
+                with running(name) as address:
+                    measure(address, scratch, connections, 1)
+                    found.setdefault((name, connections), []).append(measure(address, scratch, connections, SECONDS))
     print(
         f"{processor()}, {os.cpu_count()} cores with wrk on them, pictures of {data}, {rounds} rounds of {SECONDS} s\n"
     )
@@ -120,47 +121,41 @@ def write_bodies(source: str, scratch: Path) -> str:
     opened = open_source(source, scratch / "source")
     members = opened.members[:: max(1, len(opened.members) // PICTURES)][:PICTURES]
     for place, member in enumerate(members):
-        head = b'--cut\r\nContent-Disposition: form-data; name="data"; filename="x.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
+        head = b'--cut\r\nContent-Disposition: form-data; name="data"; filename="x.jpg"\r\n\r\n'
         (scratch / str(place)).write_bytes(head + opened.read(member) + b"\r\n--cut--\r\n")
     (scratch / "wrk.lua").write_text(_SCRIPT)
     return source if source == "sample" else "CIFAKE"
 
 
 @contextmanager
-def running(name: str) -> Iterator[None]:
-    """Serve until the block ends."""
-    command = [
-        sys.executable,
-        "-m",
-        "uvicorn",
-        "--factory",
-        "--port",
-        str(PORT),
-        "--no-access-log",
-        "--log-level",
-        "warning",
-    ]
-    server = subprocess.Popen([*command, *SERVICES[name]], cwd=ROOT)
+def running(name: str) -> Iterator[str]:
+    """Serve until the block ends, and give the address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--factory", "--port", str(port), "--no-access-log", "--log-level", "warning"]
+    server = subprocess.Popen([sys.executable, "-m", "uvicorn", *options, *SERVICES[name]], cwd=ROOT)
+    address = f"http://127.0.0.1:{port}"
     try:
         while True:
+            if server.poll() is not None:
+                sys.exit(f"the service {name!r} did not start")
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{PORT}/health").close()
+                urllib.request.urlopen(f"{address}/health").close()
                 break
             except OSError:
-                if server.poll() is not None:
-                    sys.exit(f"the service {name!r} did not start")
                 time.sleep(0.1)
-        yield
+        yield address
     finally:
         server.terminate()
         server.wait()
 
 
-def measure(scratch: Path, connections: int, seconds: int) -> dict[str, float]:
+def measure(address: str, scratch: Path, connections: int, seconds: int) -> dict[str, float]:
     """Load the running service; return requests/s (`rate`), `p50` and `p99` in ms, and `failures`."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(scratch / "wrk.lua")]
     env = {**os.environ, "BODIES": str(scratch), "PICTURES": str(PICTURES)}
-    run = subprocess.run([*command, f"http://127.0.0.1:{PORT}"], env=env, capture_output=True, text=True, check=True)
+    run = subprocess.run([*command, address], env=env, capture_output=True, text=True, check=True)
     result = json.loads(run.stdout.splitlines()[-1])
     return {**result, "rate": result["answers"] / result["seconds"]}
 
