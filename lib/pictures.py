@@ -56,7 +56,9 @@ def open_picture(content: bytes) -> Image.Image:
 def decode_picture(image: Image.Image) -> Picture:
     """Decode what `open_picture` opened; raises InputError where it is damaged."""
     with _in_one_sentence():
-        return Picture(np.asarray(_flat(ImageOps.exif_transpose(image))), image.width, image.height)
+        width, height = image.size
+        ImageOps.exif_transpose(image, in_place=True)
+        return Picture(np.frombuffer(_flat(image).tobytes(), np.uint8).reshape(SIDE, SIDE, 3), width, height)
 
 
 @contextmanager
@@ -80,5 +82,6 @@ def _flat(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB")
+    if image.mode != "RGB":
+        image = image.convert("RGB")
     return image if image.size == (SIDE, SIDE) else image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)

@@ -65,11 +65,8 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         raise SystemExit(str(error)) from None
     state, metrics = app.state, Metrics()
     state.settings, state.model, state.metrics = settings, model, metrics
-    state.batcher = Batcher(lambda pictures: model.judge(np.stack(pictures)), settings.batch, settings.queue,
-                            metrics.batches.observe)  # fmt: skip
-    state.decoders = Pool(2, settings.large)
     metrics.describe(settings.model, app.version, model.data)
-    metrics.watch(state.batcher, state.drift)
+    metrics.watch(lambda: state.batcher, state.drift)
     app.include_router(router)
     paths = frozenset(route.path for route in router.routes)
     app.add_middleware(WholeBody, most=settings.max_body, memory=settings.memory, seconds=settings.body_seconds)
@@ -78,18 +75,6 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
                           (StarletteHTTPException, _say), (Exception, _fail)):  # fmt: skip
         app.add_exception_handler(kind, handler)
     return app
-
-
-@router.get("/health")
-async def health(request: Request) -> dict[str, str]:
-    """Report that the service is up, the project version that it runs, and what its network was trained on."""
-    return {"status": "ok", "version": request.app.version, "trained_on": request.app.state.model.data}
-
-
-@router.get("/metrics", response_class=PlainTextResponse)
-async def metrics(request: Request) -> Response:
-    """Report counters, latencies, queue and drift for Prometheus."""
-    return Response(request.app.state.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
 Unsure = Annotated[bool, Query(description="Answer UNSURE where the error could exceed the stated one.")]
@@ -143,6 +128,18 @@ async def predict_batch(request: Request, unsure: Unsure = False) -> Response:
     return JSONResponse([{"error": str(a)} if isinstance(a, InputError) else a for a in answers])
 
 
+@router.get("/health")
+async def health(request: Request) -> dict[str, str]:
+    """Report that the service is up, the project version that it runs, and what its network was trained on."""
+    return {"status": "ok", "version": request.app.version, "trained_on": request.app.state.model.data}
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """Report counters, latencies, queue and drift for Prometheus."""
+    return Response(request.app.state.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
 async def _files(request: Request, most: int) -> list[bytes]:
     return files_of(await request.body(), request.headers.get("content-type", ""), most)
 
@@ -184,9 +181,12 @@ async def _picture(app: FastAPI, content: bytes) -> Picture | InputError:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Watch for drift, and at the end answer what still waits."""
-    state = app.state
-    watching = asyncio.create_task(_watch(state.drift, state.settings.drift_seconds))
+    """Start what decodes, judges and watches; at the end, answer what still waits."""
+    state, settings = app.state, app.state.settings
+    state.batcher = Batcher(lambda pictures: state.model.judge(np.stack(pictures)), settings.batch, settings.queue,
+                            state.metrics.batches.observe)  # fmt: skip
+    state.decoders = Pool(2, settings.large)
+    watching = asyncio.create_task(_watch(state.drift, settings.drift_seconds))
     yield
     watching.cancel()
     with suppress(asyncio.CancelledError):

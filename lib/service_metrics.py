@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
@@ -34,11 +35,11 @@ class Metrics:
         info = Info("cifake_model", "The network, and the version of the project", registry=self.registry)
         info.info({"sha256": digest, "version": version, "trained_on": trained_on})
 
-    def watch(self, batcher: Batcher, drift: DriftWatch) -> None:
+    def watch(self, batcher: Callable[[], Batcher], drift: DriftWatch) -> None:
         """Read queue and drift whenever Prometheus asks."""
         for name, about, read in (
-            ("cifake_queue_pictures", "Pictures that wait to be judged", lambda: batcher.depth),
-            ("cifake_queue_limit_pictures", "Pictures that may wait", lambda: batcher.limit),
+            ("cifake_queue_pictures", "Pictures that wait to be judged", lambda: batcher().depth),
+            ("cifake_queue_limit_pictures", "Pictures that may wait", lambda: batcher().limit),
             ("cifake_drift_window_pictures", "Pictures that the next drift test sees", lambda: drift.pictures),
             ("cifake_drift_p_value", "p-value of the last drift test; NaN before the first", lambda: drift.p_value),
             ("cifake_drift_alarm", "1 if the last drift test raised an alarm", lambda: drift.alarm),

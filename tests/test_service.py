@@ -189,6 +189,7 @@ def mutants(count: int) -> Iterator[bytes]:
         yield bytes(content[: rng.integers(1, len(content) + 1)] if turn % 3 else content)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow tells of damage that it bears
 def test_mutated_pictures_never_break_it(client: TestClient) -> None:
     contents, answered = list(mutants(3000)), 0
     for start in range(0, len(contents), 60):
