@@ -5,24 +5,12 @@ requests. Locust is a tool to install where it is needed (`pip install locust`),
 `--host` where the service is elsewhere. Every answer but 200 is a failure.
 """
 
-import io
 import random
 
-import numpy as np
 from locust import FastHttpUser, between, task
-from PIL import Image
+from pictures import picture
 
 WAIT = (1, 2)  # seconds
-
-
-def picture(seed: int) -> bytes:
-    """Return a 32×32 JPEG of smooth noise."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).resize((32, 32), Image.Resampling.BICUBIC).save(file, "JPEG")
-    return file.getvalue()
-
-
 PICTURES = [picture(seed) for seed in range(500)]
 
 
