@@ -78,7 +78,7 @@ def _in_one_sentence() -> Iterator[None]:
 def _flat(image: Image.Image) -> Image.Image:
     """Return the picture as 32×32 RGB."""
     if image.mode in _SIXTEEN_BITS:
-        image = Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).round().astype(np.uint8))
+        image = Image.fromarray(((np.asarray(image).clip(0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

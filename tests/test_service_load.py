@@ -113,6 +113,30 @@ def test_past_its_capacity_it_says_so_stays_alive_and_recovers(service, monkeypa
     assert client.post("/predict/", files=FORM).status_code == 200
 
 
+def test_it_answers_others_while_it_decodes_a_large_picture_from_few_bytes(service) -> None:
+    client = service()
+    bits = encoded(np.zeros((7000, 7000), np.uint8), "PNG", "1")
+    assert len(bits) < 16 * 2**10
+    with ThreadPoolExecutor(1) as user:
+        reply, others = user.submit(client.post, "/predict/", files={"data": ("x", bits)}), 0
+        while not reply.done():
+            assert client.get("/health").status_code == 200
+            others += 1
+    assert reply.result().json()["warning"].startswith("the picture is 7000×7000")
+    assert others > 5
+
+
+def test_large_pictures_together_are_bounded(service) -> None:
+    client = service(large=1)
+    bits = {"data": ("x", encoded(np.zeros((7000, 7000), np.uint8), "PNG", "1"))}
+    with ThreadPoolExecutor(4) as users:
+        codes = sorted(
+            reply.status_code for reply in users.map(lambda _: client.post("/predict/", files=bits), range(4))
+        )
+    assert codes[0] == 200
+    assert codes[-1] == 503
+
+
 def test_large_bodies_together_are_bounded(service) -> None:
     client = service(memory=100)
     assert client.post("/predict/", files=FORM).status_code == 503
