@@ -99,6 +99,7 @@ def main(source: str, rounds: int) -> None:
             for name in list(SERVICES)[:: 1 if turn % 2 else -1]:
                 with running(name) as address:
                     measure(address, scratch, connections, 1)
+                    time.sleep(2)  # what wrk left unanswered is judged meanwhile
                     found.setdefault((name, connections), []).append(measure(address, scratch, connections, SECONDS))
     print(
         f"{processor()}, {os.cpu_count()} cores with wrk on them, pictures of {data}, {rounds} rounds of {SECONDS} s\n"

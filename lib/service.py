@@ -59,7 +59,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     try:
         settings = settings or read_settings()
         model = Model(settings.model, settings.threads)
-        known = settings.model.with_name("drift.npz")
+        known = settings.model.with_name("drift.npz")  # of the same release
         app.state.drift = DriftWatch(read_reference(known) if known.is_file() else None, settings.drift_window)
     except InputError as error:
         raise SystemExit(str(error)) from None
