@@ -32,7 +32,7 @@ from lib.provenance import processor
 from lib.source import open_source
 
 CONNECTIONS = (1, 64, 512)
-SECONDS = 6
+SECONDS = 5
 PICTURES = 512
 SERVICES = {"earlier": ["--app-dir", str(Path(__file__).parent), "service:earlier"], "ours": ["lib.service:create_app"]}
 _SCRIPT = """

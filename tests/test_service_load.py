@@ -244,7 +244,8 @@ def test_slow_clients_are_sent_away_without_harm_to_others_and_sigterm_finishes_
         reply = b""
         while chunk := client.recv(4096):
             reply += chunk
-        assert reply.startswith(b"HTTP/1.1 408 "), "and the connection is closed"
+        assert reply.startswith(b"HTTP/1.1 408 ")
+        assert b"\r\nconnection: close\r\n" in reply.lower()
         assert b"the body did not come within 1.5 seconds: send it faster" in reply
 
     body = b'--cut\r\nContent-Disposition: form-data; name="data"; filename="x"\r\n\r\n' + PICTURE + b"\r\n--cut--\r\n"
