@@ -15,20 +15,21 @@ COPY requirements.txt .
 # The service's own packages, at the lock's versions; uv checks the hashes of a constraints file too.
 FROM installer AS service
 RUN uv pip install --no-cache --constraints requirements.txt fastapi numpy onnxruntime pillow \
-    prometheus-client python-multipart tqdm uvicorn setuptools
+    httptools prometheus-client pydantic-settings python-multipart pyyaml scipy tqdm uvicorn uvloop setuptools
 COPY pyproject.toml README.md ./
 COPY lib lib
 RUN uv pip install --no-cache --no-deps --no-build-isolation . && uv pip uninstall setuptools
 
 FROM python AS api
 COPY --from=service /opt/venv /opt/venv
-COPY outputs/reference/model.onnx outputs/reference/metrics.json ./
-ENV CIFAKE_MODEL=/cifake/model.onnx
+COPY outputs/reference/served.onnx outputs/reference/served.json outputs/reference/drift.npz ./
+ENV CIFAKE_MODEL=/cifake/served.onnx
 USER 1000
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health')"]
-CMD ["uvicorn", "--factory", "lib.service:create_app", "--host", "0.0.0.0"]
+CMD ["uvicorn", "--factory", "lib.service:create_app", "--host", "0.0.0.0", "--no-access-log", \
+     "--timeout-graceful-shutdown", "60"]
 
 FROM installer AS project
 RUN uv pip install --no-cache --require-hashes --compile-bytecode -r requirements.txt

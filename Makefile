@@ -41,7 +41,7 @@ lab: .venv/ready  ## open JupyterLab with the notebooks
 	jupyter lab $(ARGS)
 
 serve: .venv/ready  ## start the service on http://127.0.0.1:8000
-	uvicorn --factory lib.service:create_app $(ARGS)
+	uvicorn --factory lib.service:create_app --no-access-log --timeout-graceful-shutdown 60 $(ARGS)
 
 lint: .venv/ready  ## check style and formatting
 	ruff check . && ruff format --check .

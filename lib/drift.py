@@ -1,25 +1,20 @@
 """Drift: does a batch of images come from the data that the network knows? Two-sample tests tell (Rabanser et al. 2019,
 arXiv 1810.11953): one Kolmogorov–Smirnov test a coordinate, with Bonferroni's correction for their number."""
 
+import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
-import pandas as pd
 from scipy import ndimage, stats
-from sklearn.decomposition import PCA
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
+from lib.errors import InputError
 from lib.files import whole_file
-from lib.metrics import proportion
 
 STATISTICS = ("luma mean", "luma spread", "blue", "red", "colour spread", "sharpness", "finest detail", "blockiness")
-BATCH_SIZES = (10, 30, 100, 300, 1000)
 LEVEL = 0.05  # of false alarms
-_COMPONENTS = 16
 _YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])  # JFIF
 
 
@@ -43,19 +38,18 @@ def image_statistics(images: np.ndarray) -> np.ndarray:
     return np.stack(columns, 1).astype(np.float32)
 
 
+class Projection(Protocol):
+    """Map N×F arrays to N×D ones."""
+
+    def transform(self, images: np.ndarray) -> np.ndarray: ...
+
+
 @dataclass(frozen=True)
 class DriftTest:
     """Compare batches of N×D arrays with a reference, after an optional `projection` fitted on the reference."""
 
     reference: np.ndarray
-    projection: Pipeline | None = None
-
-    @classmethod
-    def on_features(cls, features: np.ndarray) -> "DriftTest":
-        """Return a test on the first principal components of a network's features (float N×F)."""
-        parts = min(_COMPONENTS, *features.shape)
-        projection = make_pipeline(StandardScaler(), PCA(parts, random_state=0)).fit(features)
-        return cls(projection.transform(features), projection)
+    projection: Projection | None = None
 
     def p_value(self, batch: np.ndarray) -> float:
         """Return the p-value of the hypothesis that the batch (N×D) comes from the data of the reference.
@@ -87,32 +81,19 @@ class DriftTest:
         return np.sort(self.reference, axis=0)
 
 
-def alarm_rates(
-    test: DriftTest, images: np.ndarray, batches: int = 50, sizes: tuple[int, ...] = BATCH_SIZES, level: float = LEVEL
-) -> dict[str, dict[str, Any]]:
-    """Return for each batch size the share of `batches` random batches of `images` (N×D) that raise an alarm.
-
-    A batch holds no image twice; sizes above the number of images are left out. Ranks are looked up once for all
-    images, which makes it a hundred times as fast as test by test.
-    """
-    rng = np.random.default_rng(0)
-    ranks = test.ranks(images)
-    rates = {}
-    for size in (size for size in sizes if size <= len(images)):
-        drawn = (rng.choice(len(images), size, replace=False) for _ in range(batches))
-        alarms = sum(test.p_value_of(*(side[rows] for side in ranks)) < level for rows in drawn)
-        rates[str(size)] = proportion(alarms, batches)
-    return rates
-
-
 def save_reference(path: Path, statistics: np.ndarray) -> None:
     """Write the image statistics (N×8) of images that the network knows, for tests without it."""
     with whole_file(path) as partial, partial.open("wb") as file:
         np.savez(file, names=np.array(STATISTICS), statistics=statistics)
 
 
-def rates_table(rates: dict[str, dict[str, dict[str, float]]]) -> pd.DataFrame:
-    """Return alarm rates for people: a row a condition, a column a batch size, in percent."""
-    rows = {name: {f"{size} images": f"{100 * rate['value']:.0f} %" for size, rate in of_size.items()}
-            for name, of_size in rates.items()}  # fmt: skip
-    return pd.DataFrame.from_dict(rows, orient="index").fillna("–")
+def read_reference(path: Path) -> DriftTest:
+    """Return the test against the image statistics that `save_reference` wrote; raise InputError for another file."""
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            names, statistics = tuple(saved["names"].tolist()), saved["statistics"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        raise InputError(f"{path} holds no image statistics: take it from the same release as the network") from None
+    if names != STATISTICS or statistics.ndim != 2 or statistics.shape[1] != len(names):
+        raise InputError(f"{path} holds other statistics than this version's: take both from one release")
+    return DriftTest(statistics)

@@ -3,8 +3,8 @@
 import base64
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
-from typing import TypedDict
 
 import numpy as np
 from PIL import Image
@@ -14,8 +14,13 @@ from lib.decode import SIDE
 PATCH, STRIDE = 12, 4  # pixels
 
 
-class Explanation(TypedDict):
-    """Hold what a network saw (`view`, a PNG as a data URI), and where it looked (`evidence`, see `evidence_map`)."""
+@dataclass(frozen=True)
+class Explanation:
+    """Say what a network saw and where it looked.
+
+    `view` is those 32×32 pixels, as a PNG in a data URI; `evidence` are 32 rows of 32 numbers, above 0 for FAKE and
+    below 0 for REAL: by how many logits the verdict moves when that part is covered.
+    """
 
     view: str
     evidence: list[list[float]]
@@ -26,7 +31,7 @@ def explanation(logits: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray) 
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     view = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-    return {"view": view, "evidence": evidence_map(logits, pixels).round(3).tolist()}
+    return Explanation(view, evidence_map(logits, pixels).round(3).tolist())
 
 
 def evidence_map(logits: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray) -> np.ndarray:

@@ -1,6 +1,8 @@
 """From the bytes of any picture to the 32×32 pixels that the network reads, or to a sentence that says why not."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,16 +37,34 @@ def read_picture(content: bytes) -> Picture:
 
     Raises InputError for bytes that are no picture of FORMATS, are damaged, move, or have more than MAX_PIXELS.
     """
+    return decode_picture(open_picture(content))
+
+
+def open_picture(content: bytes) -> Image.Image:
+    """Read a picture's header alone, and refuse what it shows already, as `read_picture` does."""
     if not content:
         raise InputError("the file is empty: send a picture")
+    with _in_one_sentence():
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError
+        if getattr(image, "is_animated", False):
+            raise InputError("the picture moves, or has several pages: send one of a single frame")
+        return image
+
+
+def decode_picture(image: Image.Image) -> Picture:
+    """Decode what `open_picture` opened; raises InputError where it is damaged."""
+    with _in_one_sentence():
+        width, height = image.size
+        ImageOps.exif_transpose(image, in_place=True)
+        return Picture(np.frombuffer(_flat(image).tobytes(), np.uint8).reshape(SIDE, SIDE, 3), width, height)
+
+
+@contextmanager
+def _in_one_sentence() -> Iterator[None]:
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            if getattr(image, "n_frames", 1) > 1:
-                raise InputError(f"the picture has {image.n_frames} frames: send one that does not move")
-            pixels = np.asarray(_flat(ImageOps.exif_transpose(image)))
+        yield
     except InputError:
         raise
     except Image.DecompressionBombError:
@@ -53,15 +73,15 @@ def read_picture(content: bytes) -> Picture:
         raise InputError(f"the file is no picture that can be read: send {', '.join(FORMATS)}") from None
     except Exception:  # Pillow raises many kinds for damaged files
         raise InputError("the picture is damaged: send a whole one") from None
-    return Picture(pixels, width, height)
 
 
 def _flat(image: Image.Image) -> Image.Image:
     """Return the picture as 32×32 RGB."""
     if image.mode in _SIXTEEN_BITS:
-        image = Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).round().astype(np.uint8))
+        image = Image.fromarray(((np.asarray(image).clip(0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB")
+    if image.mode != "RGB":
+        image = image.convert("RGB")
     return image if image.size == (SIDE, SIDE) else image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)

@@ -1,94 +1,215 @@
 """Answer over HTTP: a picture in, a verdict out."""
 
-import os
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, File, Query, Request, Response, UploadFile
+import numpy as np
+from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from lib import page
+from lib.batcher import Batcher, Busy, Pool
+from lib.body import WholeBody
+from lib.drift import read_reference
+from lib.drift_watch import DriftWatch
 from lib.errors import InputError
-from lib.files import project_path
-from lib.model import Model
-from lib.occlusion import explanation
-from lib.pictures import read_picture
+from lib.forms import FIELD, files_of
+from lib.model import Model, Verdict
+from lib.occlusion import Explanation, explanation
+from lib.pictures import Picture, decode_picture, open_picture, read_picture
+from lib.service_metrics import Measured, Metrics
+from lib.service_settings import ServiceSettings, read_settings
 
-MODEL = "CIFAKE_MODEL"  # environment: an ONNX file, with metrics.json beside it
-MAX_BODY = 20 * 2**20  # bytes
 UNSURE = "UNSURE"
-
-ANSWERS = Counter("cifake_answers_total", "Requests for a verdict, by outcome", ["outcome"])
-SECONDS = Histogram("cifake_answer_seconds", "Seconds from a request for a verdict to its answer",
-                    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1))  # fmt: skip
-
+SMALL_FILE, SMALL_PICTURE = 16 * 2**10, 256 * 256  # bytes, pixels: decoded sooner than handed to another thread
 
 router = APIRouter()
 
 
-def create_app() -> FastAPI:
-    """Return the service, with its network open; without one, exit and say why."""
-    path = project_path(os.environ.get(MODEL) or "outputs/reference/model.onnx")
+@dataclass(frozen=True)
+class Answer(Verdict):
+    """Say what a picture is, whether the network knows its kind, and, if asked for, where it looked."""
+
+    warning: str | None
+    explanation: Explanation | None = None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Say why there is no verdict."""
+
+    error: str
+
+
+@dataclass(frozen=True)
+class Detail:
+    """Say in a sentence why a request has no answer."""
+
+    detail: str
+
+
+def create_app(settings: ServiceSettings | None = None) -> FastAPI:
+    """Return the service, with its network open; where settings or network are wrong, exit and say why."""
     about = "Tells camera images from images of Stable Diffusion 1.4, both of 32×32 pixels."
-    app = FastAPI(title="CIFAKE Lab", version=version("cifake-lab"), description=about)
+    app = FastAPI(title="CIFAKE Lab", version=version("cifake-lab"), description=about, lifespan=_lifespan)
     try:
-        app.state.model = Model(path)
+        settings = settings or read_settings()
+        model = Model(settings.model, settings.threads)
+        known = settings.model.with_name("drift.npz")  # of the same release
+        app.state.drift = DriftWatch(read_reference(known) if known.is_file() else None, settings.drift_window)
     except InputError as error:
-        raise SystemExit(f"{MODEL}: {error}") from None
+        raise SystemExit(str(error)) from None
+    state, metrics = app.state, Metrics()
+    state.settings, state.model, state.metrics = settings, model, metrics
+    metrics.describe(settings.model, app.version, model.data)
+    metrics.watch(lambda: state.batcher, state.drift)
     app.include_router(router)
     app.include_router(page.router)
-    app.add_exception_handler(InputError, _refuse)
-    app.add_exception_handler(RequestValidationError, _explain)
-    app.middleware("http")(_limit)
+    paths = frozenset(route.path for route in (*router.routes, *page.router.routes))
+    app.add_middleware(WholeBody, most=settings.max_body, memory=settings.memory, seconds=settings.body_seconds)
+    app.add_middleware(Measured, metrics=metrics, paths=paths)
+    for kind, handler in ((InputError, _refuse), (RequestValidationError, _explain), (Busy, _busy),
+                          (StarletteHTTPException, _say), (Exception, _fail)):  # fmt: skip
+        app.add_exception_handler(kind, handler)
     return app
 
 
+Unsure = Annotated[bool, Query(description="Answer UNSURE where the error could exceed the stated one.")]
+Explain = Annotated[bool, Query(description="Add `explanation`, which takes a hundred times the work.")]
+_FILE = {"type": "string", "format": "binary"}
+
+
+def _form(content: dict[str, Any]) -> dict[str, Any]:
+    """Describe a form that `files_of` reads, which FastAPI cannot know."""
+    schema = {"type": "object", "required": [FIELD], "properties": {FIELD: content}}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    code: {"model": Detail, "description": description}
+    for code, description in (
+        (400, "The picture cannot be judged."), (408, "The body came too slowly."), (413, "The body is too large."),
+        (422, "The form or the query is wrong."), (503, "Too much to do: try again after Retry-After."),
+    )
+}  # fmt: skip
+
+
+@router.post("/predict/", response_model=Answer, responses=_ERRORS, openapi_extra=_form(_FILE))
+async def predict(request: Request, unsure: Unsure = False, explain: Explain = False) -> Response:
+    """Judge one picture.
+
+    `prediction` is FAKE or REAL (or UNSURE, if asked for), `probs` what the network says, `calibrated` what that is
+    worth on pictures like those it knows; `warning` says when this one, or the last ones, are not of that kind.
+    """
+    contents = await _files(request, most=8)
+    if len(contents) > 1:
+        raise HTTPException(400, "the form has several files: send one, or all to /predict/batch")
+    state, picture = request.app.state, await _picture(request.app, contents[0])
+    (answer,) = await _answers(request.app, [picture], unsure)
+    if isinstance(picture, InputError):
+        raise picture
+    if explain:
+        explain_it = partial(explanation, state.model.logits)
+        answer["explanation"] = asdict(await state.explainers.run(explain_it, picture.pixels))
+    return JSONResponse(answer)
+
+
+@router.post(
+    "/predict/batch",
+    response_model=list[Answer | Refusal],
+    responses=_ERRORS,
+    openapi_extra=_form({"type": "array", "items": _FILE, "minItems": 1}),
+)
+async def predict_batch(request: Request, unsure: Unsure = False) -> Response:
+    """Judge many pictures: a list in the order of the files, each a verdict as /predict/ gives it, or an `error`.
+
+    How many one request may hold is the setting `files`, 64 if nothing else is said.
+    """
+    contents = await _files(request, most=request.app.state.settings.files)
+    pictures = [await _picture(request.app, content) for content in contents]
+    return JSONResponse(await _answers(request.app, pictures, unsure))
+
+
 @router.get("/health")
-def health(request: Request) -> dict[str, str]:
+async def health(request: Request) -> dict[str, str]:
     """Report that the service is up, the project version that it runs, and what its network was trained on."""
     return {"status": "ok", "version": request.app.version, "trained_on": request.app.state.model.data}
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
-def metrics() -> Response:
-    """Report counters and latencies for Prometheus."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+async def metrics(request: Request) -> Response:
+    """Report counters, latencies, queue and drift for Prometheus."""
+    return Response(request.app.state.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.post("/predict/", responses={400: {"description": "The picture cannot be judged; `detail` says why."}})
-def predict(
-    request: Request,
-    data: Annotated[UploadFile, File(description="The picture, as a file.")],
-    unsure: Annotated[bool, Query(description="Answer UNSURE where the error could exceed the stated one.")] = False,
-    explain: Annotated[bool, Query(description="Add `explanation`: what it saw, and where it looked.")] = False,
-) -> dict[str, Any]:
-    """Judge one picture.
+async def _files(request: Request, most: int) -> list[bytes]:
+    return files_of(await request.body(), request.headers.get("content-type", ""), most)
 
-    `prediction` is FAKE or REAL (or UNSURE, if asked for), `probs` what the network says, `calibrated` what that is
-    worth on pictures like those it knows; `warning` says when this one is not of that kind. `explanation`, if asked
-    for, holds `view`, the 32×32 pixels that the network saw, as a PNG in a data URI, and `evidence`, 32 rows of 32
-    numbers, above 0 for FAKE and below 0 for REAL: by how many logits the verdict moves when that part is covered.
-    """
-    start = time.perf_counter()
+
+async def _answers(app: FastAPI, pictures: list[Picture | InputError], unsure: bool) -> list[dict[str, Any]]:
+    """Return for each picture its answer, or why it has none."""
+    state = app.state
+    verdicts = iter(await state.batcher.answer([p.pixels for p in pictures if isinstance(p, Picture)]))
+    answers: list[dict[str, Any]] = []
+    for picture in pictures:
+        if isinstance(picture, InputError):
+            answers.append({"error": str(picture)})
+            state.metrics.answers.labels("refused").inc()
+            continue
+        state.drift.add(picture.pixels)
+        verdict = next(verdicts)
+        answer = vars(verdict) | {"warning": picture.warning or state.drift.warning}
+        if unsure and verdict.unsure:
+            answer["prediction"] = UNSURE
+        answers.append(answer)
+        state.metrics.answers.labels(answer["prediction"]).inc()
+    return answers
+
+
+async def _picture(app: FastAPI, content: bytes) -> Picture | InputError:
+    """Decode a picture, a large one in another thread; return why that cannot be done."""
+    decoders = app.state.decoders
     try:
-        picture = read_picture(data.file.read())
-    except InputError:
-        ANSWERS.labels("refused").inc()
-        raise
-    verdict = request.app.state.model.judge(picture.pixels[None])[0]
-    answer = {**asdict(verdict), "warning": picture.warning}
-    if unsure and verdict.unsure:
-        answer["prediction"] = UNSURE
-    ANSWERS.labels(answer["prediction"]).inc()
-    SECONDS.observe(time.perf_counter() - start)
-    if explain:
-        answer["explanation"] = explanation(request.app.state.model.logits, picture.pixels)
-    return answer
+        if len(content) > SMALL_FILE:
+            return await decoders.run(read_picture, content)
+        image = open_picture(content)
+        if image.width * image.height > SMALL_PICTURE:
+            return await decoders.run(decode_picture, image)
+        return decode_picture(image)
+    except InputError as error:
+        return error
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Start what decodes, judges and watches; at the end, answer what still waits."""
+    state, settings = app.state, app.state.settings
+    state.batcher = Batcher(lambda pictures: state.model.judge(np.stack(pictures)), settings.batch, settings.queue,
+                            state.metrics.batches.observe)  # fmt: skip
+    state.decoders, state.explainers = Pool(2, settings.large), Pool(1, settings.explanations)
+    watching = asyncio.create_task(_watch(state.drift, settings.drift_seconds))
+    yield
+    watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching
+    state.decoders.close()
+    state.explainers.close()
+    await state.batcher.close()
+
+
+async def _watch(drift: DriftWatch, seconds: float) -> None:
+    """Test for drift now and then, beside the requests."""
+    while True:
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(drift.update)
 
 
 async def _refuse(request: Request, error: InputError) -> JSONResponse:
@@ -97,16 +218,19 @@ async def _refuse(request: Request, error: InputError) -> JSONResponse:
 
 async def _explain(request: Request, error: RequestValidationError) -> JSONResponse:
     """Answer with a sentence where FastAPI would list what it expected."""
-    place, name = error.errors()[0]["loc"][0], error.errors()[0]["loc"][-1]
-    kind = "multipart field" if place == "body" else "query parameter"
-    return JSONResponse({"detail": f"the {kind} {name!r} is missing or of another type: see /docs"}, 422)
+    name = error.errors()[0]["loc"][-1]
+    return JSONResponse({"detail": f"the query parameter {name!r} is of another type: see /docs"}, 422)
 
 
-async def _limit(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Refuse a body that says it is too long before any of it is read."""
-    length = request.headers.get("content-length", "0")
-    if not length.isdigit() or int(length) > MAX_BODY:
-        return JSONResponse({"detail": f"the body is too large: send at most {MAX_BODY // 2**20} MiB"}, 413)
-    if request.method == "POST" and "content-length" not in request.headers:
-        return JSONResponse({"detail": "the length of the body is not stated: send Content-Length"}, 411)
-    return await call_next(request)
+async def _say(request: Request, error: StarletteHTTPException) -> JSONResponse:
+    said = {404: "there is nothing at this address: see /docs", 405: "this address has another method: see /docs"}
+    return JSONResponse({"detail": said.get(error.status_code, error.detail)}, error.status_code, error.headers)
+
+
+async def _busy(request: Request, error: Busy) -> JSONResponse:
+    request.app.state.metrics.answers.labels("overloaded").inc()
+    return JSONResponse({"detail": "too much to do: try again in a second"}, 503, {"Retry-After": "1"})
+
+
+async def _fail(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": "the service failed at this request, not you: its log says why"}, 500)

@@ -36,7 +36,8 @@ from IPython.display import display
 from lib import plots, plots_evaluation, plots_robustness
 from lib.battery import EVIDENCE, battery_table, load_condition, run_battery
 from lib.calibration import at_temperature, fit_temperature
-from lib.drift import LEVEL, DriftTest, alarm_rates, image_statistics, rates_table, save_reference
+from lib.drift import LEVEL, DriftTest, image_statistics, save_reference
+from lib.drift_rates import alarm_rates, features_test, rates_table
 from lib.explain import cases, grad_cam, surest_mistakes
 from lib.files import project_path, read_json, write_json
 from lib.metrics import check_metrics, evaluate, evaluate_test, percent, threshold_table
@@ -219,7 +220,7 @@ if battery:
 fresh = np.random.default_rng(0).permutation(len(test))[:5000]
 statistics = image_statistics(pack.images[pack.rows("val")])
 save_reference(project_path(product["drift"]), statistics)
-drift_tests = {"features": DriftTest.on_features(features[: len(val)]), "statistics": DriftTest(statistics)}
+drift_tests = {"features": features_test(features[: len(val)]), "statistics": DriftTest(statistics)}
 seen = {"features": features[len(val) :][fresh], "statistics": image_statistics(images[fresh])}
 false_alarms = {name: alarm_rates(of, seen[name], batches=400) for name, of in drift_tests.items()}
 rates_table(false_alarms)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lib.drift import STATISTICS, DriftTest, alarm_rates, image_statistics, rates_table, save_reference
+from lib.drift import STATISTICS, DriftTest, image_statistics, save_reference
+from lib.drift_rates import alarm_rates, features_test, rates_table
 
 
 @pytest.mark.parametrize("size", [2, 10, 400])
@@ -21,7 +22,7 @@ def test_false_alarms_are_no_more_than_stated_and_drift_is_found() -> None:
     rng = np.random.default_rng(0)
     mix = rng.normal(size=(40, 40))
     known, fresh = (rng.normal(size=(n, 40)) @ mix for n in (2000, 5000))
-    test = DriftTest.on_features(known)
+    test = features_test(known)
     assert test.reference.shape == (2000, 16)
     calm = alarm_rates(test, fresh, batches=300, sizes=(10, 100, 1000))
     assert all(rate["value"] <= 0.05 + 0.03 for rate in calm.values())

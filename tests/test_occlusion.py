@@ -9,9 +9,8 @@ from conftest import encoded
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from lib.model import Model
+from lib.model import Model, released
 from lib.occlusion import PATCH, evidence_map
-from lib.release import REFERENCE
 from lib.service import create_app
 
 
@@ -54,4 +53,4 @@ def test_the_service_explains_when_asked_to() -> None:
     assert answer == plain
     with urllib.request.urlopen(explanation["view"]) as view:
         assert (np.asarray(Image.open(io.BytesIO(view.read()))) == pixels).all()
-    assert explanation["evidence"] == evidence_map(Model(REFERENCE / "model.onnx").logits, pixels).round(3).tolist()
+    assert explanation["evidence"] == evidence_map(Model(released()).logits, pixels).round(3).tolist()
