@@ -36,12 +36,15 @@ def _from_wandb(run: str) -> pd.DataFrame:
     import wandb  # here, because local histories need neither it nor an account
 
     try:
-        table = pd.DataFrame(wandb.Api().run(run).scan_history(keys=[*_COLUMNS, "epoch"]))
+        rows = pd.DataFrame(wandb.Api().run(run).scan_history())
     except (wandb.errors.Error, ValueError) as error:
         raise InputError(
             f"{run} is no folder here, and W&B does not give it ({error}): log in with `wandb login`"
         ) from None
-    return table.assign(epoch=table["epoch"] + 1) if len(table) else table  # Lightning counts from 0
+    if not {"epoch", *_COLUMNS} <= set(rows):
+        return rows
+    # Lightning counts epochs from 0, and logs train and val in rows of their own.
+    return rows.groupby("epoch")[_COLUMNS].last().reset_index().assign(epoch=lambda table: table["epoch"] + 1)
 
 
 def main(arguments: list[str] | None = None) -> int:

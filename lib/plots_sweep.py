@@ -14,8 +14,6 @@ from matplotlib.path import Path
 
 from lib.plots import COLOURS, NEUTRAL, finished
 
-_MANY = 4  # where the largest value is so many times the smallest, a logarithmic axis shows more
-
 
 def parallel_coordinates(table: pd.DataFrame, parameters: list[str], metric: str, maximise: bool = False) -> Figure:
     """Draw each complete trial as a line through its parameters to its metric, coloured by the metric, best on top."""
@@ -68,28 +66,42 @@ def importance(shares: pd.Series) -> Figure:
 
 
 def trials(table: pd.DataFrame, parameters: list[str], metric: str) -> Figure:
-    """Show the metric of each trial of a sweep over each parameter, the best one marked."""
-    fig, axes = plt.subplots(1, len(parameters), figsize=(3.2 * len(parameters), 3), sharey=True, squeeze=False)
-    table = table[table["state"] == "complete"]
-    best = table["best"]
-    for ax, name in zip(axes.flat, parameters, strict=True):
-        ax.plot(table[name], table[metric], "o", color=NEUTRAL)
-        ax.plot(table.loc[best, name], table.loc[best, metric], "o", color=COLOURS["FAKE"], ms=9)
-        values = table[name].unique()
-        if pd.api.types.is_numeric_dtype(table[name]):
-            ax.set_xscale("log" if values.min() > 0 and values.max() / values.min() >= _MANY else "linear")
-            if len(values) <= 6:
-                ax.set_xticks(values, [f"{value:g}" for value in values])
+    """Show the metric of each complete trial over each parameter, the best one marked."""
+    complete = table[table["state"] == "complete"]
+    columns = min(4, len(parameters))
+    rows = -(-len(parameters) // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(3 * columns, 2.7 * rows), sharey=True, squeeze=False)
+    for ax in axes.flat[len(parameters) :]:
+        ax.set_axis_off()
+    for ax, name in zip(axes.flat, parameters, strict=False):
+        ax.plot(complete[name], complete[metric], "o", color=NEUTRAL)
+        ax.plot(*complete.loc[complete["best"], [name, metric]].to_numpy().T, "o", color=COLOURS["FAKE"], ms=9)
+        values = complete[name].unique()
+        if _is_number(complete[name]):
+            ax.set_xscale("log" if _spans_scales(complete[name]) else "linear")
+            if len(values) <= 6 or _spans_scales(complete[name]):
+                few = values if len(values) <= 6 else np.geomspace(values.min(), values.max(), 3)
+                ax.set_xticks(few, [f"{value:.2g}" if value < 10 else f"{value:.0f}" for value in few])
                 ax.minorticks_off()
         ax.set_xlabel(name)
-    axes[0, 0].set_ylabel(metric)
+    for ax in axes[:, 0]:
+        ax.set_ylabel(metric)
     return finished(fig)
+
+
+def _is_number(values: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+
+
+def _spans_scales(values: pd.Series) -> bool:
+    """Tell whether a logarithmic axis would show more."""
+    return bool(values.min() > 0 and values.max() / values.min() >= 4)
 
 
 def _axis(ax: Axes, x: int, values: pd.Series) -> np.ndarray:
     """Draw the axis of one parameter at `x`, and return where on it, from 0 to 1, each value lies."""
-    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-        log = values.min() > 0 and values.max() / values.min() >= _MANY
+    if _is_number(values):
+        log = _spans_scales(values)
         scaled = np.log(values.to_numpy(float)) if log else values.to_numpy(float)
         low, width = scaled.min(), np.ptp(scaled) or 1
         marks = np.linspace(low, low + width, 4)

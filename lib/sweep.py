@@ -18,11 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import optuna
 import pandas as pd
 import sqlalchemy
-from optuna.trial import TrialState
-from tqdm import tqdm
+from tqdm import TqdmWarning, tqdm
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", TqdmWarning)  # Optuna looks for Jupyter's widgets, for a bar that we do not show
+    import optuna
+    from optuna.trial import TrialState
 
 from lib.errors import InputError
 from lib.kernels import Kernels

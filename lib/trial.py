@@ -5,25 +5,20 @@ import asyncio
 import contextlib
 import signal
 import threading
-import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import papermill
 import yaml
 from jupyter_client import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
-from tqdm import TqdmWarning
 
 from lib.files import ROOT, read_json, whole_file
 from lib.kernels import Kernels
 from lib.sweep_spec import NOTEBOOK
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", TqdmWarning)  # papermill looks for Jupyter's widgets, for a bar that is off
-    import papermill
 
 _PATH = str(ROOT / "notebooks" / f"{NOTEBOOK}.ipynb")
 _FILES = {"nb": f"{NOTEBOOK}.ipynb", "run": "run.json", "history": "history.csv", "weights": "weights.safetensors"}
