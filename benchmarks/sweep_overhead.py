@@ -44,7 +44,7 @@ def main() -> None:
             here = folder / str(number)
             seconds["papermill's command line, no W&B"].append(by_command(given, here / "command"))
             for mode in ("disabled", "offline"):
-                for name, kernels in (("fresh kernel", Kernels()), ("forked kernel", warm)):
+                for name, kernels in (("fresh kernel", Kernels(warm=False)), ("forked kernel", warm)):
                     row = measured(given | {"wandb": mode}, here / f"{name} {mode}", kernels)
                     seconds[f"{name}, W&B {mode}"].append(row)
     print(f"{processor()}, n = {rounds} rounds, seconds, mean ± standard deviation\n")

@@ -32,18 +32,13 @@ _PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when i
 class Kernels:
     """Give out managers of new kernels; as a context, end with it the process that they are forked from."""
 
-    def __init__(self) -> None:
+    def __init__(self, warm: bool = True) -> None:
+        self._warm = warm and FORKS
         self._server: subprocess.Popen[str] | None = None
         self._turn = threading.Lock()
 
     def __enter__(self) -> "Kernels":
-        if FORKS:
-            self._sockets = tempfile.TemporaryDirectory(prefix="kernels-")
-            # In a session of its own, so that Ctrl-C reaches only the process that decides what it means.
-            self._server = subprocess.Popen(
-                [sys.executable, "-m", "lib.kernels"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                start_new_session=True,
-            )  # fmt: skip
+        self._sockets = tempfile.TemporaryDirectory(prefix="kernels-")
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
@@ -51,11 +46,11 @@ class Kernels:
             self._server.stdin.close()
             self._server.wait()
             self._server.stdout.close()
-            self._sockets.cleanup()
+        self._sockets.cleanup()
 
     def manager(self, environment: dict[str, str]) -> AsyncKernelManager:
         """Return the manager of a kernel that is not started yet; `environment` is added to its own."""
-        if self._server is None:
+        if not self._warm:
             return _Cold(environment)
         # Sockets are named after the connection file.
         file = Path(self._sockets.name) / f"{uuid.uuid4().hex[:12]}.json"
@@ -65,8 +60,14 @@ class Kernels:
 
     def fork(self, connection_file: str, environment: dict[str, str]) -> "_Process":
         """Start a kernel that listens as `connection_file` says."""
-        assert self._server and self._server.stdin and self._server.stdout
         with self._turn:
+            if self._server is None:
+                # In a session of its own, so that Ctrl-C reaches only the process that decides what it means.
+                self._server = subprocess.Popen(
+                    [sys.executable, "-m", "lib.kernels"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                    start_new_session=True,
+                )  # fmt: skip
+            assert self._server.stdin and self._server.stdout
             print(json.dumps([connection_file, environment]), file=self._server.stdin, flush=True)
             return _Process(int(self._server.stdout.readline()))
 

@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
         mode = {"wandb": os.environ.get("WANDB_MODE", "online")}
         parameters = {**fixed, **mode, **_parameters(read_json(given.parameters))}
         run = os.environ.get("WANDB_RUN_ID", given.parameters.stem)
-        run_trial(parameters, (given.folder or folder) / run, Kernels(), lambda _: False)
+        run_trial(parameters, (given.folder or folder) / run, Kernels(warm=False), lambda _: False)
     except (InputError, TrialFailed) as error:
         print(error, file=sys.stderr)
         return 1
