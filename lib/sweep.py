@@ -1,9 +1,4 @@
-"""Run a sweep here, with no account: Optuna proposes, papermill runs, and a database remembers.
-
-A queue in the database is the sweep's budget: one waiting trial for each place in the table. Workers, threads here or
-processes on other machines, take from it until it is empty, so none runs twice and none too many. What a dead worker
-had begun is queued again under the same place, with the same parameters.
-"""
+"""Run a sweep here, with no account: Optuna proposes, papermill runs, and a database remembers."""
 
 import hashlib
 import json
@@ -11,15 +6,11 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import filelock
 import pandas as pd
-import sqlalchemy
 from tqdm import TqdmWarning, tqdm
 
 with warnings.catch_warnings():
@@ -27,20 +18,18 @@ with warnings.catch_warnings():
     import optuna
     from optuna.trial import TrialState
 
+from lib import sweep_queue
 from lib.errors import InputError
 from lib.kernels import Kernels
 from lib.resume import claim
-from lib.sweep_spec import METRICS, NOTEBOOK, Specification, first_judged
-from lib.sweep_table import failed, finished, table_of
+from lib.sweep_parameters import NOTEBOOK
+from lib.sweep_queue import SetAside, alone, anyone_runs, failed, finished, open_study, place_of, refill
+from lib.sweep_spec import METRICS, Specification
+from lib.sweep_table import table_of
 from lib.sweep_wandb import run_agent
 from lib.trial import TrialFailed, TrialStopped, defaults, run_trial
 
 _STARTUP = 6  # random trials before a Gaussian process has something to learn from
-HEARTBEAT, GRACE = 10, 60  # seconds between signs of life in a shared storage, and without one until a trial is dead
-
-
-class _SetAside(Exception):
-    """Take a trial out of the table; its place is queued again where nobody else has it."""
 
 
 def run_sweep(
@@ -78,11 +67,11 @@ def run_sweep(
     jobs = jobs or max(1, len(gpus))
     threads = fixed.get("threads") or max(1, (os.cpu_count() or 1) // jobs)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with _alone(folder), warnings.catch_warnings(), Kernels() as kernels:
+    with alone(folder), warnings.catch_warnings(), Kernels() as kernels:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         claim(folder, work)
         name = f"{NOTEBOOK}-{hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:12]}"
-        study = _study(name, folder, storage, specification)
+        study = open_study(name, folder, storage, specification)
         if not storage:  # nobody else can be at work: what runs is dead
             for dead in study.get_trials(states=(TrialState.RUNNING,)):
                 study.tell(dead.number, state=TrialState.FAIL)
@@ -95,7 +84,7 @@ def run_sweep(
             gpu = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if jobs > 1 and gpus else {}
 
             def objective(trial: optuna.Trial) -> float:
-                place = _place(mine, trial)
+                place = place_of(mine, trial)
                 mine.sampler = _sampler(specification, seed * 100_003 + place)
                 chosen = specification.propose(trial)
                 trial.set_user_attr("parameters", chosen)
@@ -111,27 +100,25 @@ def run_sweep(
                 if watch.pruned:
                     raise optuna.TrialPruned
                 if not record:
-                    raise _SetAside
+                    raise SetAside
                 return float(record[METRICS[specification.metric]])
 
-            while not stop.is_set() and mine.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-                mine.optimize(objective, n_trials=1, catch=(TrialFailed, _SetAside))
+            while not (stop.is_set() or _reached(mine, specification)):
+                if not mine.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+                    break
+                mine.optimize(objective, n_trials=1, catch=(TrialFailed, SetAside))
                 _show(bar, mine)
                 _check(mine, proposals, max_failed, folder)
-                if any(specification.reached(t.value) for t in mine.get_trials(states=(TrialState.COMPLETE,))):
-                    stop.set()
 
         with bar:
             _show(bar, study)
             _check(study, proposals, max_failed, folder)
-            while _refill(study, proposals):
+            while not _reached(study, specification) and refill(study, proposals):
                 _all_of(worker, jobs, stop)
-                if stop.is_set():
-                    break
-                while storage and not stop.is_set() and _others_run(study):
-                    time.sleep(HEARTBEAT / 2)
+                while storage and anyone_runs(study):
+                    time.sleep(sweep_queue.HEARTBEAT / 2)
                     optuna.storages.fail_stale_trials(study)
-                    if _refill(study, proposals):
+                    if refill(study, proposals):
                         break
                 _show(bar, study)
     return table_of(study, specification)
@@ -156,29 +143,8 @@ class _Watch:
         return self.pruned or self.stop.is_set()
 
 
-def _refill(study: optuna.Study, proposals: list[dict[str, Any]]) -> bool:
-    """Queue every place that no trial has, and tell whether any waits."""
-    trials = study.get_trials(deepcopy=False)
-    taken = {t.user_attrs.get("place") for t in trials if not t.state.is_finished() or finished(t)}
-    begun = {t.user_attrs.get("place"): t.params for t in trials if t.params}
-    for place, proposal in enumerate(proposals):
-        if place not in taken:
-            study.enqueue_trial({**proposal, **begun.get(place, {})}, user_attrs={"place": place})
-    return bool(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
-
-
-def _place(study: optuna.Study, trial: optuna.Trial) -> int:
-    """Return the place of a trial; raise _SetAside where it is one too many."""
-    place = trial.user_attrs.get("place")
-    # Two workers that began at once have both filled the queue: of trials with one place, the first counts.
-    rivals = (t for t in study.get_trials(deepcopy=False) if t.user_attrs.get("place") == place)
-    if place is None or any(t.number < trial.number and (not t.state.is_finished() or finished(t)) for t in rivals):
-        raise _SetAside
-    return int(place)
-
-
-def _others_run(study: optuna.Study) -> bool:
-    return bool(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+def _reached(study: optuna.Study, specification: Specification) -> bool:
+    return any(specification.reached(t.value) for t in study.get_trials(states=(TrialState.COMPLETE,)))
 
 
 def _all_of(worker: Any, jobs: int, stop: threading.Event) -> None:
@@ -216,47 +182,6 @@ def _sampler(specification: Specification, seed: int) -> optuna.samplers.BaseSam
         # A Gaussian process, as W&B's own Bayesian search.
         return optuna.samplers.GPSampler(seed=seed, n_startup_trials=_STARTUP, warn_independent_sampling=False)
     return optuna.samplers.RandomSampler(seed)
-
-
-def _study(name: str, folder: Path, storage: str, specification: Specification) -> optuna.Study:
-    rules = specification.content.get("early_terminate")
-    # W&B's hyperband judges at first_judged · etaᵏ, as asynchronous successive halving does.
-    pruner = optuna.pruners.SuccessiveHalvingPruner(first_judged(rules), rules.get("eta", 3)) if rules else None
-    try:
-        if storage:
-            shared = {"heartbeat_interval": HEARTBEAT, "grace_period": GRACE}
-            database = optuna.storages.RDBStorage(storage, engine_kwargs={"pool_pre_ping": True}, **shared)
-        else:
-            database = optuna.storages.RDBStorage(
-                f"sqlite:///{folder / 'study.db'}", engine_kwargs={"connect_args": {"timeout": 60}}
-            )
-        return optuna.create_study(
-            storage=database, study_name=name, load_if_exists=True, pruner=pruner or optuna.pruners.NopPruner(),
-            direction="maximize" if specification.maximise else "minimize",
-        )  # fmt: skip
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-        raise InputError(
-            f"the storage of the sweep cannot be used ({str(error).splitlines()[0]}): check the parameter "
-            "storage, a URL such as postgresql://user@host/database"
-        ) from None
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder while the sweep runs; the system lets go of it when the process dies."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise InputError(
-            f"another sweep is at work in {folder}: wait for it, or give it more jobs; workers of one sweep need a "
-            "storage that they share, and outputs of their own"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _gpus() -> list[str]:

@@ -8,21 +8,11 @@ import pandas as pd
 import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.importance import FanovaImportanceEvaluator
-from optuna.trial import FrozenTrial, TrialState
 
 from lib.errors import InputError
 from lib.files import whole_file
+from lib.sweep_queue import finished
 from lib.sweep_spec import Specification
-
-
-def failed(trial: FrozenTrial) -> bool:
-    """Tell whether 02_train failed in this trial, rather than that the trial was put back."""
-    return trial.state == TrialState.FAIL and "error" in trial.user_attrs
-
-
-def finished(trial: FrozenTrial) -> bool:
-    """Tell whether the trial counts: it was completed, pruned, or has failed for good."""
-    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or failed(trial)
 
 
 def table_of(study: optuna.Study, specification: Specification) -> pd.DataFrame:

@@ -20,7 +20,8 @@ from lib.errors import InputError
 from lib.files import ROOT, project_path, read_json
 from lib.kernels import Kernels
 from lib.parameters import declared
-from lib.sweep_spec import METRICS, NOTEBOOK, Specification
+from lib.sweep_parameters import NOTEBOOK
+from lib.sweep_spec import METRICS, Specification
 from lib.sweep_table import ranked
 from lib.trial import TrialFailed, run_trial
 

@@ -18,7 +18,7 @@ from nbclient.exceptions import DeadKernelError
 
 from lib.files import ROOT, read_json, whole_file
 from lib.kernels import Kernels
-from lib.sweep_spec import NOTEBOOK
+from lib.sweep_parameters import NOTEBOOK
 
 _PATH = str(ROOT / "notebooks" / f"{NOTEBOOK}.ipynb")
 _FILES = {"nb": f"{NOTEBOOK}.ipynb", "run": "run.json", "history": "history.csv", "weights": "weights.safetensors"}

@@ -116,6 +116,15 @@ def test_every_distribution_gives_what_it_says() -> None:
     assert 0.4 < (table["learning_rate"] < 0.01).mean() < 0.6, "half of them below the geometric mean"
 
 
+def test_target_ends_a_sweep_on_the_better_side() -> None:
+    down, up = (
+        check_specification({**SPEC, "metric": {"name": name, "goal": goal, "target": 0.5}})
+        for name, goal in (("val/loss", "minimize"), ("val/acc", "maximize"))
+    )
+    assert [down.reached(value) for value in (0.4, 0.6)] == [True, False]
+    assert [up.reached(value) for value in (0.4, 0.6)] == [False, True]
+
+
 def test_hyperband_judges_at_wandbs_epochs() -> None:
     assert first_judged({"min_iter": 3}) == 3
     assert first_judged({"max_iter": 27, "s": 2}) == 3  # 27/3 and 9/3
@@ -159,9 +168,9 @@ def test_hyperband_prunes_while_a_trial_trains(sample_pack: Pack, tmp_path: Path
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from lib import sweep
+from lib import sweep, sweep_queue
 from lib.sweep_spec import check_specification
-sweep.HEARTBEAT, sweep.GRACE = 1, 4
+sweep_queue.HEARTBEAT, sweep_queue.GRACE = 1, 4
 options = json.loads(sys.argv[4])
 sweep.run_sweep(check_specification(json.loads(sys.argv[1])), json.loads(sys.argv[2]), {}, Path(sys.argv[3]), **options)
 """
