@@ -76,11 +76,19 @@ def run_sweep(
             for dead in study.get_trials(states=(TrialState.RUNNING,)):
                 study.tell(dead.number, state=TrialState.FAIL)
         stop = threading.Event()
+        turn = threading.Lock()  # SQLite would give two threads the same trial; other databases lock its row
         bar = tqdm(total=len(proposals), desc="sweep", unit=" trials", disable=not progress)
 
         def worker(number: int) -> None:
             # A study of its own, because the sampler is the trial's.
             mine = optuna.load_study(study_name=name, storage=study._storage, pruner=study.pruner)
+            ask = mine.ask
+
+            def one_asks(*arguments: Any, **options: Any) -> optuna.Trial:
+                with turn:
+                    return ask(*arguments, **options)
+
+            mine.ask = one_asks
             gpu = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if jobs > 1 and gpus else {}
 
             def objective(trial: optuna.Trial) -> float:
