@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -254,7 +255,7 @@ def test_two_jobs_run_the_same_random_search_as_one_and_other_data_start_afresh(
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """Start a PostgreSQL server of our own; return the URL of a database in it."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))  # Debian keeps servers off the path
     initdb = str(found[-1]) if found else shutil.which("initdb")
@@ -264,8 +265,7 @@ def postgres(tmp_path: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     # The server refuses to run as root, so it gets another user where the tests do.
-    folder = Path("/tmp" if os.name == "posix" else tmp_path) / f"postgres-{os.getpid()}-{port}"
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     other = {"user": "postgres"} if hasattr(os, "getuid") and os.getuid() == 0 else {}
     if other:
         shutil.chown(folder, "postgres")
