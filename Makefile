@@ -1,6 +1,7 @@
 # The front door. `make` lists the targets; everything is installed into .venv and nowhere else.
 PROFILE ?= sample
 SOURCE  ?=
+SPEC    ?= parameters/sweep_grid.yaml
 ARGS    ?=
 
 # The first Python on the path that the project supports.
@@ -25,14 +26,20 @@ export PLOOMBER_STATS_ENABLED := false
 export PLOOMBER_ENV_FILENAME := $(if $(filter sample,$(PROFILE)),env.yaml,env.$(PROFILE).yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lab serve lint lock clean
+.PHONY: help build sweep test lab serve lint lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+FROM = $(if $(SOURCE),--env--source "$(if $(wildcard $(SOURCE)),$(abspath $(SOURCE)),$(SOURCE))")
+
 build: .venv/ready  ## run the pipeline: PROFILE=sample|cpu|gpu SOURCE=zip|folder|kaggle
-	ploomber build $(if $(SOURCE),--env--source "$(if $(wildcard $(SOURCE)),$(abspath $(SOURCE)),$(SOURCE))") $(ARGS)
+	ploomber build $(FROM) $(ARGS)
 	@echo "Open outputs/$(PROFILE)/report.html"
+
+sweep: .venv/ready  ## search parameters: SPEC=parameters/sweep_bayes.yaml PROFILE=… SOURCE=…
+	ploomber build --partially 03_sweep $(FROM) --env--sweep $(SPEC) $(ARGS)
+	@echo "Open outputs/$(PROFILE)/03_sweep/03_sweep.ipynb"
 
 test: .venv/ready  ## run the tests, and replay the executed notebooks
 	python -m pytest --cov=lib --cov-report=term $(ARGS)

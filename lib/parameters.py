@@ -3,6 +3,7 @@
 import ast
 import difflib
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from lib.errors import InputError
@@ -32,18 +33,33 @@ def check(notebook: str, namespace: dict[str, Any]) -> None:
     parameters = declared(notebook)
     for name in _injected_names(namespace):
         if name not in parameters:
-            near = difflib.get_close_matches(name, parameters, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(parameters)}"
-            raise InputError(f"{notebook} has no parameter {name!r}: {hint}")
+            raise InputError(f"{notebook} has no parameter {name!r}: {nearest(name, parameters)}")
     for name, type_name in parameters.items():
         value = namespace[name]
-        # True is an int to Python, never to a user.
-        fits = isinstance(value, _TYPES[type_name]) and (type_name == "bool" or not isinstance(value, bool))
-        if not fits:
+        if not fits(value, type_name):
             raise InputError(
                 f"{notebook}: parameter {name!r} must be of type {type_name}, not {type(value).__name__} "
-                f"({value!r}){_hint(type_name, value)}"
+                f"({value!r}){type_hint(type_name, value)}"
             )
+
+
+def fits(value: Any, type_name: str) -> bool:
+    """Tell whether `value` may stand for a parameter of the declared type."""
+    # True is an int to Python, never to a user.
+    return isinstance(value, _TYPES[type_name]) and (type_name == "bool" or not isinstance(value, bool))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say what a misspelt name may have meant: the nearest of those known, or else all of them."""
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"did you mean {near[0]!r}?" if near else f"it may be {', '.join(known)}"
+
+
+def type_hint(type_name: str, value: Any) -> str:
+    """Say how to write a value that YAML or papermill took for text, or nothing."""
+    if not isinstance(value, str):
+        return ""
+    return {"bool": ": write True or False", "float": ": write it as 0.001 or 1.0e-3"}.get(type_name, "")
 
 
 def _injected_names(namespace: dict[str, Any]) -> list[str]:
@@ -54,9 +70,3 @@ def _injected_names(namespace: dict[str, Any]) -> list[str]:
                 if isinstance(node, ast.Assign):
                     names += [target.id for target in node.targets if isinstance(target, ast.Name)]
     return names
-
-
-def _hint(type_name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        return ""
-    return {"bool": ": write True or False", "float": ": write it as 0.001 or 1.0e-3"}.get(type_name, "")

@@ -86,24 +86,6 @@ def history(table: pd.DataFrame) -> Figure:
     return finished(fig)
 
 
-def trials(table: pd.DataFrame, parameters: list[str], metric: str) -> Figure:
-    """Show the metric of each trial of a sweep over each parameter, the best one marked."""
-    fig, axes = plt.subplots(1, len(parameters), figsize=(3.2 * len(parameters), 3), sharey=True, squeeze=False)
-    best = table["best"]
-    for ax, name in zip(axes.flat, parameters, strict=True):
-        ax.plot(table[name], table[metric], "o", color=NEUTRAL)
-        ax.plot(table.loc[best, name], table.loc[best, metric], "o", color=COLOURS["FAKE"], ms=9)
-        values = table[name].unique()
-        if pd.api.types.is_numeric_dtype(table[name]):
-            ax.set_xscale("log" if values.min() > 0 and values.max() / values.min() >= 4 else "linear")
-            if len(values) <= 6:
-                ax.set_xticks(values, [f"{value:g}" for value in values])
-                ax.minorticks_off()
-        ax.set_xlabel(name)
-    axes[0, 0].set_ylabel(metric)
-    return finished(fig)
-
-
 def finished(fig: Figure) -> Figure:
     """Lay a figure out, and hand it to the notebook."""
     fig.tight_layout()

@@ -1,148 +1,199 @@
-"""Sweep: many papermill runs of one notebook, their parameters proposed by Optuna from a W&B specification."""
+"""Run a sweep here, with no account: Optuna proposes, papermill runs, and a database remembers."""
 
-import itertools
-import math
+import hashlib
+import json
+import os
+import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pandas as pd
-import papermill
-import yaml
-from optuna.trial import TrialState
-from tqdm import tqdm
+from tqdm import TqdmWarning, tqdm
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", TqdmWarning)  # Optuna looks for Jupyter's widgets, for a bar that we do not show
+    import optuna
+    from optuna.trial import TrialState
+
+from lib import sweep_queue
 from lib.errors import InputError
-from lib.files import ROOT, read_json, whole_file
-from lib.parameters import declared
+from lib.kernels import Kernels
 from lib.resume import claim
+from lib.sweep_parameters import NOTEBOOK
+from lib.sweep_queue import SetAside, alone, anyone_runs, failed, finished, open_study, place_of, refill
+from lib.sweep_spec import METRICS, Specification
+from lib.sweep_table import table_of
+from lib.sweep_wandb import run_agent
+from lib.trial import TrialFailed, TrialStopped, defaults, run_trial
 
-NOTEBOOK = "02_train"
-METRICS = {"val/acc": "val_acc", "val/loss": "val_loss"}  # W&B's name and that in run.json
-_PATH = str(ROOT / "notebooks" / f"{NOTEBOOK}.ipynb")
-_DISTRIBUTIONS = ("values", "value", "min", "max", "distribution")
-
-
-def load_specification(path: Path) -> dict[str, Any]:
-    """Read a sweep specification in W&B's schema and check it.
-
-    Known are `method` (grid, random, bayes), `metric` (name, goal), `run_cap`, and parameters of 02_train by
-    `value`, `values`, or `min` and `max` with `distribution` uniform or log_uniform_values. Raises InputError
-    for anything else.
-    """
-    try:
-        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"there is no sweep specification {path}") from None
-    if not isinstance(spec, dict) or spec.get("method") not in ("grid", "random", "bayes"):
-        raise InputError(f"{path}: method must be grid, random or bayes")
-    if spec.get("metric", {}).get("name") not in METRICS:
-        raise InputError(f"{path}: metric.name must be one of {', '.join(METRICS)}")
-    known = declared(NOTEBOOK)
-    for name, choice in spec.get("parameters", {}).items():
-        if name not in known:
-            raise InputError(f"{path}: {NOTEBOOK} has no parameter {name!r}: it has {', '.join(known)}")
-        if unknown := set(choice) - set(_DISTRIBUTIONS):
-            raise InputError(f"{path}: parameter {name!r} has an unknown key {unknown.pop()!r}")
-        if spec["method"] == "grid" and "min" in choice:
-            raise InputError(f"{path}: a grid needs values for {name!r}, not a range")
-    return spec
+_STARTUP = 6  # random trials before a Gaussian process has something to learn from
 
 
 def run_sweep(
-    spec: dict[str, Any],
+    specification: Specification,
     fixed: dict[str, Any],
     identity: dict[str, Any],
     folder: Path,
     seed: int = 0,
+    jobs: int = 1,
+    storage: str = "",
+    max_failed: float = 0.5,
+    engine: str = "local",
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Run the trials that are still missing and return the table of all of them.
+    """Run the trials that are still missing, and return the table of all of them.
 
-    A trial executes 02_train with `fixed` and its own parameters into `folder/trials/<number>/`. The study lies
-    in `folder/study.db`: a killed sweep of the same specification and `identity` (of data and code) goes on, and
-    a finished trial is never run again. A trial that fails is recorded as failed, and the sweep goes on. Raises
-    InputError when no trial succeeds.
+    A trial executes 02_train with `fixed` and its own parameters into `folder/<trial>/`. The study lies in
+    `folder/study.db`, or in `storage`, the URL of a database that workers on several machines share. A sweep of the
+    same specification, `fixed`, `seed` and `identity` (of data and code) goes on where it was; another run_cap
+    extends it. `jobs` trials run at once, each with its share of the threads and with a GPU of its own where there
+    are several; 0 means as many as there are GPUs. A failing trial is recorded, and the sweep goes on, unless more
+    than the share `max_failed` of all trials fail: that, and a storage out of reach, raises InputError. With the
+    engine "wandb", W&B's server proposes instead.
     """
-    defaults = {name: about["default"] for name, about in papermill.inspect_notebook(_PATH).items()}
-    claim(folder, {"specification": spec, "fixed": fixed, "defaults": defaults, **identity})
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        storage=f"sqlite:///{folder / 'study.db'}", study_name=NOTEBOOK, load_if_exists=True,
-        direction=spec["metric"].get("goal", "minimize"), sampler=_sampler(spec, seed),
-    )  # fmt: skip
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        # A killed run left it: put aside what it was, and its parameters at the end of the queue.
-        study.tell(trial.number, state=TrialState.PRUNED)
-        study.enqueue_trial(trial.params)
-    if spec["method"] == "grid":
-        for combination in itertools.product(*_grid(spec).values()):
-            study.enqueue_trial(dict(zip(_grid(spec), combination, strict=True)), skip_if_exists=True)
-    budget = spec.get("run_cap") or math.prod(len(values) for values in _grid(spec).values())
-    done = len(study.get_trials(states=(TrialState.COMPLETE, TrialState.FAIL)))
+    if engine == "wandb":
+        return run_agent(specification, fixed, folder)
+    if engine != "local":
+        raise InputError(f"engine is {engine!r}: choose local or wandb")
+    proposals = specification.grid
+    # Paths and logging differ between machines that work on the same sweep.
+    same = {key: value for key, value in fixed.items() if key not in ("upstream", "wandb")}
+    search = {key: specification.content.get(key) for key in ("method", "metric", "parameters", "early_terminate")}
+    work = {"search": search, "fixed": same, "defaults": defaults(), "seed": seed, **identity}
+    gpus = _gpus()
+    jobs = jobs or max(1, len(gpus))
+    threads = fixed.get("threads") or max(1, (os.cpu_count() or 1) // jobs)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with alone(folder), warnings.catch_warnings(), Kernels() as kernels:
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        claim(folder, work)
+        name = f"{NOTEBOOK}-{hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:12]}"
+        study = open_study(name, folder, storage, specification)
+        if not storage:  # nobody else can be at work: what runs is dead
+            for dead in study.get_trials(states=(TrialState.RUNNING,)):
+                study.tell(dead.number, state=TrialState.FAIL)
+        stop = threading.Event()
+        turn = threading.Lock()  # SQLite would give two threads the same trial; other databases lock its row
+        bar = tqdm(total=len(proposals), desc="sweep", unit=" trials", disable=not progress)
 
-    def objective(trial: optuna.Trial) -> float:
-        chosen = {name: _suggest(trial, name, choice) for name, choice in spec["parameters"].items()}
-        return _run_trial({**fixed, **chosen}, folder / "trials" / str(trial.number), spec["metric"]["name"])
+        def worker(number: int) -> None:
+            # A study of its own, because the sampler is the trial's.
+            mine = optuna.load_study(study_name=name, storage=study._storage, pruner=study.pruner)
+            ask = mine.ask
 
-    with tqdm(total=budget, initial=done, desc="sweep", unit=" trials", disable=not progress) as bar:
-        if done < budget:
-            failures = (papermill.PapermillExecutionError,)
-            study.optimize(objective, budget - done, catch=failures, callbacks=[lambda *_: bar.update()])
-    return _table(study, spec["metric"]["name"])
+            def one_asks(*arguments: Any, **options: Any) -> optuna.Trial:
+                with turn:
+                    return ask(*arguments, **options)
 
+            mine.ask = one_asks
+            gpu = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if jobs > 1 and gpus else {}
 
-def write_best(path: Path, table: pd.DataFrame, spec: dict[str, Any]) -> dict[str, Any]:
-    """Write the parameters of the best trial as YAML that `papermill -f` accepts, and return them."""
-    row = table[table["best"]].iloc[0]
-    fixed = {name: choice["value"] for name, choice in spec["parameters"].items() if "value" in choice}
-    chosen = {name: row[name] for name in spec["parameters"] if name not in fixed}
-    best = fixed | {name: value.item() if hasattr(value, "item") else value for name, value in chosen.items()}
-    with whole_file(path) as partial:
-        partial.write_text(yaml.safe_dump(best, sort_keys=False), encoding="utf-8")
-    return best
+            def objective(trial: optuna.Trial) -> float:
+                place = place_of(mine, trial)
+                mine.sampler = _sampler(specification, seed * 100_003 + place)
+                chosen = specification.propose(trial)
+                trial.set_user_attr("parameters", chosen)
+                watch = _Watch(trial, specification, chosen.get("epochs", fixed.get("epochs")), stop)
+                parameters = {"threads": threads, **fixed, **chosen}
+                try:
+                    record = run_trial(parameters, folder / str(place), kernels, watch, gpu)
+                except TrialFailed as error:
+                    trial.set_user_attr("error", str(error))
+                    raise
+                except TrialStopped:
+                    record = {}
+                if watch.pruned:
+                    raise optuna.TrialPruned
+                if not record:
+                    raise SetAside
+                return float(record[METRICS[specification.metric]])
 
+            while not (stop.is_set() or _reached(mine, specification)):
+                if not mine.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+                    break
+                mine.optimize(objective, n_trials=1, catch=(TrialFailed, SetAside))
+                _show(bar, mine)
+                _check(mine, proposals, max_failed, folder)
 
-def _run_trial(parameters: dict[str, Any], folder: Path, metric: str) -> float:
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {"nb": f"{NOTEBOOK}.ipynb", "run": "run.json", "history": "history.csv", "weights": "weights.safetensors"}
-    product = {key: str(folder / name) for key, name in files.items()}
-    papermill.execute_notebook(
-        _PATH, product["nb"], {**parameters, "product": product},
-        progress_bar=False, cwd=ROOT,
-    )  # fmt: skip
-    return read_json(folder / "run.json")[METRICS[metric]]
-
-
-def _table(study: optuna.Study, metric: str) -> pd.DataFrame:
-    """Return one row a trial: number, state, parameters, metric, and whether it is the best."""
-    table = pd.DataFrame(
-        {"trial": t.number, "state": t.state.name.lower(), **t.params, metric: t.value}
-        for t in study.get_trials(states=(TrialState.COMPLETE, TrialState.FAIL))
-    )
-    values = table[metric].where(table["state"] == "complete")
-    if values.isna().all():
-        raise InputError("every trial of the sweep failed: read the notebooks in its trials folder")
-    maximise = study.direction == optuna.study.StudyDirection.MAXIMIZE
-    table["best"] = table.index == (values.idxmax() if maximise else values.idxmin())
-    return table
-
-
-def _grid(spec: dict[str, Any]) -> dict[str, list[Any]]:
-    return {name: choice["values"] for name, choice in spec["parameters"].items() if "values" in choice}
-
-
-def _sampler(spec: dict[str, Any], seed: int) -> optuna.samplers.BaseSampler:
-    # A grid needs none: all its trials are in the queue from the start.
-    return optuna.samplers.TPESampler(seed=seed) if spec["method"] == "bayes" else optuna.samplers.RandomSampler(seed)
+        with bar:
+            _show(bar, study)
+            _check(study, proposals, max_failed, folder)
+            while not _reached(study, specification) and refill(study, proposals):
+                _all_of(worker, jobs, stop)
+                while storage and anyone_runs(study):
+                    time.sleep(sweep_queue.HEARTBEAT / 2)
+                    optuna.storages.fail_stale_trials(study)
+                    if refill(study, proposals):
+                        break
+                _show(bar, study)
+    return table_of(study, specification)
 
 
-def _suggest(trial: optuna.Trial, name: str, choice: dict[str, Any]) -> Any:
-    if "value" in choice:
-        return choice["value"]
-    if "values" in choice:
-        return trial.suggest_categorical(name, choice["values"])
-    low, high = choice["min"], choice["max"]
-    if isinstance(low, int) and isinstance(high, int):
-        return trial.suggest_int(name, low, high)
-    return trial.suggest_float(name, low, high, log=choice.get("distribution") == "log_uniform_values")
+class _Watch:
+    """Report a trial's metric after each epoch, and say when it should end."""
+
+    def __init__(self, trial: optuna.Trial, specification: Specification, epochs: int, stop: threading.Event) -> None:
+        self.trial, self.metric, self.stop = trial, specification.metric, stop
+        rules = specification.content.get("early_terminate")
+        self.last = min(epochs, rules.get("max_iter", epochs)) if rules else 0
+        self.reported, self.pruned = 0, False
+
+    def __call__(self, history: pd.DataFrame) -> bool:
+        for epoch, value in enumerate(history.get(self.metric, ()), 1):
+            if epoch > self.reported and not self.pruned:
+                self.trial.report(value, epoch)
+                self.reported = epoch
+                # After the last epoch there is nothing left to save.
+                self.pruned = epoch < self.last and self.trial.should_prune()
+        return self.pruned or self.stop.is_set()
+
+
+def _reached(study: optuna.Study, specification: Specification) -> bool:
+    return any(specification.reached(t.value) for t in study.get_trials(states=(TrialState.COMPLETE,)))
+
+
+def _all_of(worker: Any, jobs: int, stop: threading.Event) -> None:
+    """Run the workers until all have ended; an error or Ctrl-C makes the others put their trials back."""
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for future in as_completed([pool.submit(worker, number) for number in range(jobs)]):
+                future.result()
+        except BaseException:
+            stop.set()
+            raise
+
+
+def _check(study: optuna.Study, proposals: list[dict[str, Any]], max_failed: float, folder: Path) -> None:
+    errors = [t for t in study.get_trials(deepcopy=False) if failed(t)]
+    if len(errors) > max_failed * len(proposals):
+        last = errors[-1].user_attrs
+        raise InputError(
+            f"{len(errors)} of {len(proposals)} trials failed, more than max_failed ({max_failed:g}) allows; "
+            f"the last: {last['error']}; read the notebook in {folder / str(last['place'])}, "
+            f"and after a remedy outside of the code and the specification delete {folder}"
+        )
+
+
+def _show(bar: tqdm, study: optuna.Study) -> None:
+    trials = study.get_trials(deepcopy=False)
+    bar.update(sum(map(finished, trials)) - bar.n)
+    if any(t.state == TrialState.COMPLETE for t in trials):
+        bar.set_postfix_str(f"best {study.best_value:.4f} (trial {study.best_trial.user_attrs['place']})")
+
+
+def _sampler(specification: Specification, seed: int) -> optuna.samplers.BaseSampler:
+    # Each trial has its own seed: whoever runs it, and in whichever order, a random search is the same.
+    if specification.method == "bayes":
+        # A Gaussian process, as W&B's own Bayesian search.
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=_STARTUP, warn_independent_sampling=False)
+    return optuna.samplers.RandomSampler(seed)
+
+
+def _gpus() -> list[str]:
+    import torch  # here, because a specification can be read without it
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return [it for it in visible.split(",") if it] or [str(number) for number in range(torch.cuda.device_count())]

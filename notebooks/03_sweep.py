@@ -12,17 +12,21 @@
 #
 # **Reads** the pack of [01_data](01_data.ipynb) and a specification in W&B's schema.
 # **Writes** a folder a trial, `trials.csv`, and `best.yaml`, which `papermill -f` accepts.
-# **Takes** about a minute on the sample; on CIFAKE, trials × epochs × images.
+# **Takes** half a minute on the sample; on CIFAKE, trials × epochs × images.
 
 # %% tags=["parameters"]
 sweep = "parameters/sweep_grid.yaml"  # type: str the specification
+engine = "local"  # type: str local (Optuna, no account) or wandb (W&B's server and an agent)
+jobs = 1  # type: int trials at once; threads are divided among them (0: one a GPU)
+storage = ""  # type: str URL of a PostgreSQL database that several machines share ("": a file here)
+max_failed = 0.5  # type: float the share of trials that may fail
 sweep_epochs = 2  # type: int epochs of a trial
 sweep_images = 1000  # type: int training images of a trial (0: all)
 sweep_seed = 0  # type: int of the sampler, where it draws
 wandb = "auto"  # type: str of each trial: auto (online with WANDB_API_KEY, else offline), online, offline or disabled
 lib_hash = ""  # type: str set by the pipeline, so that an edit in lib makes this step stale
 upstream = {"01_data": {"pack": "outputs/sample/01_data/pack/pack.json"}}  # type: dict
-product = {"nb": "outputs/sample/03_sweep/03_sweep.ipynb", "best": "outputs/sample/03_sweep/best.yaml"}  # type: dict
+product = {"nb": "outputs/sample/03_sweep/03_sweep.ipynb", "best": "outputs/sample/sweep/best.yaml"}  # type: dict
 
 # %%
 from lib.parameters import check
@@ -30,11 +34,13 @@ from lib.parameters import check
 check("03_sweep", globals())
 
 # %%
-from lib import plots
+from lib import plots, plots_sweep
 from lib.files import project_path, whole_file
 from lib.pack import open_pack
 from lib.provenance import lib_hash as hash_of
-from lib.sweep import load_specification, run_sweep, write_best
+from lib.sweep import run_sweep
+from lib.sweep_spec import load_specification
+from lib.sweep_table import importances, write_best
 
 plots.use_style()
 
@@ -43,7 +49,8 @@ plots.use_style()
 
 # %%
 specification = load_specification(project_path(sweep))
-specification
+metric, maximise = specification.metric, specification.maximise
+specification.content["parameters"]
 
 # %%
 pack = open_pack(project_path(upstream["01_data"]["pack"]).parent)
@@ -57,20 +64,33 @@ identity = {"pack": pack.identity(), "lib_hash": hash_of(module="training")}
 
 # %%
 folder = project_path(product["best"]).parent
-trials = run_sweep(specification, fixed, identity, folder / "study", sweep_seed)
+trials = run_sweep(specification, fixed, identity, folder / "trials", sweep_seed, jobs, storage, max_failed, engine)
 
 # %%
-metric = specification["metric"]["name"]
 with whole_file(folder / "trials.csv") as partial:
     trials.to_csv(partial, index=False)
-trials.sort_values(metric, ascending=specification["metric"]["goal"] == "minimize")
-
-# %%
-varied = [name for name, choice in specification["parameters"].items() if "value" not in choice]
-plots.trials(trials, varied, metric)
+trials.sort_values(metric, ascending=not maximise)
 
 # %% [markdown]
-# The large mark is the best trial. Differences smaller than those between seeds mean nothing.
+# ## What they show
+
+# %%
+plots_sweep.progress(trials, metric, maximise)
+
+# %%
+plots_sweep.parallel_coordinates(trials, specification.varied, metric, maximise)
+
+# %% [markdown]
+# A line is a trial, the thick one the best. Differences smaller than those between seeds mean nothing.
+
+# %%
+plots_sweep.trials(trials, specification.varied, metric)
+
+# %%
+plots_sweep.importance(importances(trials, specification))
+
+# %% [markdown]
+# The share of the metric's variance over the whole space: what matters little may be left alone next time.
 
 # %%
 best = write_best(folder / "best.yaml", trials, specification)
@@ -81,7 +101,7 @@ best
 
 # %%
 assert trials["best"].sum() == 1
-assert (trials["state"] == "complete").any()
+assert trials.loc[trials["best"], "state"].item() == "complete"
 
 # %% [markdown]
 # Next: [04_evaluate](04_evaluate.ipynb) judges the network of [02_train](02_train.ipynb) on the test images.
