@@ -22,7 +22,9 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         on = {"registry": self.registry}
         self.requests = Counter("cifake_requests_total", "Requests, by address and HTTP status", ["path", "code"], **on)
-        self.answers = Counter("cifake_answers_total", "Pictures, by verdict, or refused, or sent away", ["outcome"], **on)
+        self.answers = Counter(
+            "cifake_answers_total", "Pictures, by verdict, or refused, or sent away", ["outcome"], **on
+        )
         self.seconds = Histogram("cifake_answer_seconds", "Seconds from a request's arrival to its answer", ["path"],
                                  buckets=_SECONDS, **on)  # fmt: skip
         self.in_flight = Gauge("cifake_requests_in_flight", "Requests that wait for their answer", **on)

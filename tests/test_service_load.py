@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -273,3 +274,6 @@ def test_rules_and_dashboard_speak_of_metrics_that_there_are(service) -> None:
     groups = yaml.safe_load((ROOT / "docs/prometheus-rules.yml").read_text(encoding="utf-8"))["groups"]
     alerts = {rule["alert"] for group in groups for rule in group["rules"]}
     assert alerts >= {"CifakeDown", "CifakeErrors", "CifakeSlow", "CifakeQueueFull", "CifakeDrift"}
+    if promtool := shutil.which("promtool"):
+        check = subprocess.run([promtool, "check", "rules", ROOT / "docs/prometheus-rules.yml"], capture_output=True)
+        assert check.returncode == 0, check.stderr
