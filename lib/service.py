@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -21,11 +21,12 @@ from lib.body import WholeBody
 from lib.drift import read_reference
 from lib.drift_watch import DriftWatch
 from lib.errors import InputError
-from lib.forms import FIELD, files_of
-from lib.model import Model, Verdict
-from lib.occlusion import Explanation, explanation
+from lib.forms import files_of
+from lib.model import Model
+from lib.occlusion import explanation
 from lib.pictures import Picture, decode_picture, open_picture, read_picture
 from lib.service_metrics import Measured, Metrics
+from lib.service_schema import ERRORS, FILE, Answer, Explain, Refusal, Unsure, form
 from lib.service_settings import ServiceSettings, read_settings
 
 UNSURE = "UNSURE"
@@ -34,32 +35,14 @@ SMALL_FILE, SMALL_PICTURE = 16 * 2**10, 256 * 256  # bytes, pixels: decoded soon
 router = APIRouter()
 
 
-@dataclass(frozen=True)
-class Answer(Verdict):
-    """Say what a picture is, whether the network knows its kind, and, if asked for, where it looked."""
-
-    warning: str | None
-    explanation: Explanation | None = None
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Say why there is no verdict."""
-
-    error: str
-
-
-@dataclass(frozen=True)
-class Detail:
-    """Say in a sentence why a request has no answer."""
-
-    detail: str
-
-
 def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     """Return the service, with its network open; where settings or network are wrong, exit and say why."""
     about = "Tells camera images from images of Stable Diffusion 1.4, both of 32×32 pixels."
-    app = FastAPI(title="CIFAKE Lab", version=version("cifake-lab"), description=about, lifespan=_lifespan)
+    # Given as routes, not included as a router, which FastAPI would search twice for each request.
+    routes = [*router.routes, *page.router.routes]
+    app = FastAPI(
+        title="CIFAKE Lab", version=version("cifake-lab"), description=about, lifespan=_lifespan, routes=routes
+    )
     try:
         settings = settings or read_settings()
         model = Model(settings.model, settings.threads)
@@ -71,9 +54,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     state.settings, state.model, state.metrics = settings, model, metrics
     metrics.describe(settings.model, app.version, model.data)
     metrics.watch(lambda: state.batcher, state.drift)
-    app.include_router(router)
-    app.include_router(page.router)
-    paths = frozenset(route.path for route in (*router.routes, *page.router.routes))
+    paths = frozenset(route.path for route in routes)
     app.add_middleware(WholeBody, most=settings.max_body, memory=settings.memory, seconds=settings.body_seconds)
     app.add_middleware(Measured, metrics=metrics, paths=paths)
     for kind, handler in ((InputError, _refuse), (RequestValidationError, _explain), (Busy, _busy),
@@ -82,27 +63,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     return app
 
 
-Unsure = Annotated[bool, Query(description="Answer UNSURE where the error could exceed the stated one.")]
-Explain = Annotated[bool, Query(description="Add `explanation`, which takes a hundred times the work.")]
-_FILE = {"type": "string", "format": "binary"}
-
-
-def _form(content: dict[str, Any]) -> dict[str, Any]:
-    """Describe a form that `files_of` reads, which FastAPI cannot know."""
-    schema = {"type": "object", "required": [FIELD], "properties": {FIELD: content}}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
-
-
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    code: {"model": Detail, "description": description}
-    for code, description in (
-        (400, "The picture cannot be judged."), (408, "The body came too slowly."), (413, "The body is too large."),
-        (422, "The form or the query is wrong."), (503, "Too much to do: try again after Retry-After."),
-    )
-}  # fmt: skip
-
-
-@router.post("/predict/", response_model=Answer, responses=_ERRORS, openapi_extra=_form(_FILE))
+@router.post("/predict/", response_model=Answer, responses=ERRORS, openapi_extra=form(FILE))
 async def predict(request: Request, unsure: Unsure = False, explain: Explain = False) -> Response:
     """Judge one picture.
 
@@ -125,8 +86,8 @@ async def predict(request: Request, unsure: Unsure = False, explain: Explain = F
 @router.post(
     "/predict/batch",
     response_model=list[Answer | Refusal],
-    responses=_ERRORS,
-    openapi_extra=_form({"type": "array", "items": _FILE, "minItems": 1}),
+    responses=ERRORS,
+    openapi_extra=form({"type": "array", "items": FILE, "minItems": 1}),
 )
 async def predict_batch(request: Request, unsure: Unsure = False) -> Response:
     """Judge many pictures: a list in the order of the files, each a verdict as /predict/ gives it, or an `error`.

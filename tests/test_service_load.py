@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from lib.drift import image_statistics, read_reference
 from lib.drift_watch import DriftWatch
 from lib.errors import InputError
 from lib.files import ROOT
+from lib.occlusion import Explanation
 from lib.release import REFERENCE
 from lib.service import create_app
 from lib.service_settings import read_settings
@@ -135,6 +137,19 @@ def test_large_pictures_together_are_bounded(service) -> None:
         )
     assert codes[0] == 200
     assert codes[-1] == 503
+
+
+def test_explanations_together_are_bounded_and_hold_up_no_verdict(service, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, go_on = service(explanations=2), threading.Event()
+    monkeypatch.setattr("lib.service.explanation", lambda logits, pixels: (go_on.wait(20), Explanation("", []))[1])
+    with ThreadPoolExecutor(4) as users:
+        replies = [users.submit(client.post, "/predict/?explain=true", files=FORM) for _ in range(4)]
+        deadline = time.time() + 10
+        while sum(reply.done() for reply in replies) < 2 and time.time() < deadline:
+            time.sleep(0.01)
+        assert client.post("/predict/", files=FORM).status_code == 200
+        go_on.set()
+    assert sorted(reply.result().status_code for reply in replies) == [200, 200, 503, 503]
 
 
 def test_large_bodies_together_are_bounded(service) -> None:
@@ -273,3 +288,6 @@ def test_rules_and_dashboard_speak_of_metrics_that_there_are(service) -> None:
     groups = yaml.safe_load((ROOT / "docs/prometheus-rules.yml").read_text(encoding="utf-8"))["groups"]
     alerts = {rule["alert"] for group in groups for rule in group["rules"]}
     assert alerts >= {"CifakeDown", "CifakeErrors", "CifakeSlow", "CifakeQueueFull", "CifakeDrift"}
+    if promtool := shutil.which("promtool"):
+        check = subprocess.run([promtool, "check", "rules", ROOT / "docs/prometheus-rules.yml"], capture_output=True)
+        assert check.returncode == 0, check.stderr
