@@ -17,7 +17,7 @@ from PIL import Image
 
 from lib.errors import InputError
 from lib.files import ROOT
-from lib.model import Model
+from lib.model import Model, released
 from lib.pictures import read_picture
 from lib.release import REFERENCE
 from lib.service import create_app
@@ -43,7 +43,7 @@ def test_health_names_the_running_version_and_the_data(client: TestClient) -> No
 
 def test_verdict_is_that_of_the_network(client: TestClient) -> None:
     answer = ask(client, encoded(NOISE, "PNG")).json()
-    (verdict,) = Model(REFERENCE / "model.onnx").judge(NOISE[None])
+    (verdict,) = Model(released()).judge(NOISE[None])
     assert answer["probs"] == pytest.approx(verdict.probs)
     assert answer["prediction"] == max(answer["probs"], key=answer["probs"].get)
     assert sum(answer["probs"].values()) == pytest.approx(1)
