@@ -2,9 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -36,18 +35,22 @@ class Pool:
 
 
 class Batcher(Generic[Item, Result]):
-    """Answer single items through a function of many, called in a thread of its own with up to `size` at a time.
+    """Answer single items through functions of many, each called with up to `size` at a time, one call after another.
 
-    `judge` returns a result an item, in order. At most `limit` items wait. `seen` is told the size of each batch.
+    Each of `judges` returns a result an item, in order. At most `limit` items wait. `seen` is told the size of each
+    batch.
     """
 
     def __init__(
-        self, judge: Callable[[list[Item]], Sequence[Result]], size: int, limit: int, seen: Callable[[int], object]
+        self,
+        judges: Sequence[Callable[[list[Item]], Awaitable[Sequence[Result]]]],
+        size: int,
+        limit: int,
+        seen: Callable[[int], object],
     ) -> None:
-        self._judge, self._size, self.limit, self._seen = judge, size, limit, seen
+        self._idle, self._size, self.limit, self._seen = list(judges), size, limit, seen
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
-        self._thread = ThreadPoolExecutor(1, "judge")
-        self._work: asyncio.Task[None] | None = None
+        self._work: set[asyncio.Task[None]] = set()
 
     @property
     def depth(self) -> int:
@@ -61,25 +64,23 @@ class Batcher(Generic[Item, Result]):
         loop = asyncio.get_running_loop()
         futures = [loop.create_future() for _ in items]
         self._waiting.extend(zip(items, futures, strict=True))
-        if self._work is None:
-            self._work = loop.create_task(self._run())
+        for _ in range(min(len(self._idle), -(-len(items) // self._size))):
+            work = loop.create_task(self._run(self._idle.pop()))
+            self._work.add(work)
+            work.add_done_callback(self._work.discard)
         return [await future for future in futures]
 
     async def close(self) -> None:
         """Answer what waits, then stop."""
-        if self._work is not None:
-            await self._work
-        self._thread.shutdown()
+        while self._work:
+            await asyncio.wait(self._work)
 
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
+    async def _run(self, judge: Callable[[list[Item]], Awaitable[Sequence[Result]]]) -> None:
         while self._waiting:
-            batch = list(islice(self._waiting, self._size))
-            for _ in batch:
-                self._waiting.popleft()
+            batch = [self._waiting.popleft() for _ in range(min(self._size, len(self._waiting)))]
             self._seen(len(batch))
             try:
-                results = await loop.run_in_executor(self._thread, self._judge, [item for item, _ in batch])
+                results = await judge([item for item, _ in batch])
             except Exception as error:  # one batch's failure is not the next one's
                 for _, future in batch:
                     if not future.done():
@@ -88,4 +89,4 @@ class Batcher(Generic[Item, Result]):
             for (_, future), result in zip(batch, results, strict=True):
                 if not future.done():  # its request may have been cancelled
                     future.set_result(result)
-        self._work = None
+        self._idle.append(judge)

@@ -1,12 +1,9 @@
 """Read the body of a request whole before anything else happens: so long, in so much time, and no further."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
-from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class Refused(Exception):
@@ -22,7 +19,7 @@ class Gone(Exception):
 
 
 class WholeBody:
-    """Pass on POST requests with their whole body, as one message.
+    """Pass on POST requests once their body is there, whole, as `scope["body"]`.
 
     Refuses a body of more than `most` bytes with 413, announced or counted; one that takes more than `seconds` with
     408, closing its connection; and with 503 one that would make the bodies in memory more than `memory` bytes.
@@ -35,29 +32,26 @@ class WholeBody:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
             return await self.app(scope, receive, send)
+        chunks: list[bytes] = []
         try:
-            async with self._body(scope, receive) as body:
-                messages = iter([{"type": "http.request", "body": body, "more_body": False}])
-
-                async def replay() -> Message:
-                    return next(messages, None) or await receive()
-
-                await self.app(scope, replay, send)
+            await self._read(scope, receive, chunks)
+            scope["body"] = b"".join(chunks)
+            await self.app(scope, receive, send)
         except Refused as refusal:
             await refusal.response(scope, receive, send)
         except Gone:
             return None
+        finally:
+            self._held -= sum(map(len, chunks))
 
-    @asynccontextmanager
-    async def _body(self, scope: Scope, receive: Receive) -> AsyncIterator[bytes]:
-        length = Headers(scope=scope).get("content-length", "0")
-        too_large = Refused(413, f"the body is too large: send at most {self.most:,} bytes")
+    async def _read(self, scope: Scope, receive: Receive, chunks: list[bytes]) -> None:
+        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        too_large = f"the body is too large: send at most {self.most:,} bytes"
         if not length.isdigit() or int(length) > self.most:
-            raise too_large
-        chunks, taken = [], 0
+            raise Refused(413, too_large)
+        taken, more = 0, True
         try:
             async with asyncio.timeout(self.seconds):
-                more = True
                 while more:
                     message = await receive()
                     if message["type"] != "http.request":
@@ -66,13 +60,10 @@ class WholeBody:
                     taken += len(chunks[-1])
                     self._held += len(chunks[-1])
                     if taken > self.most:
-                        raise too_large
+                        raise Refused(413, too_large)
                     if self._held > self.memory:
                         raise Refused(503, "too many large bodies at once: try again in a second", {"Retry-After": "1"})
                     more = message.get("more_body", False)
-            yield b"".join(chunks)
         except TimeoutError:
             detail = f"the body did not come within {self.seconds:g} seconds: send it faster"
             raise Refused(408, detail, {"Connection": "close"}) from None
-        finally:
-            self._held -= taken

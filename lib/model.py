@@ -1,5 +1,6 @@
 """The released network, run by ONNX Runtime alone: pixels in, verdicts out."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,19 +53,23 @@ class Model:
         images = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
         return self.session.run([OUTPUT], {INPUT: images})[0]
 
+    def margins(self, pixels: np.ndarray) -> list[float]:
+        """Return for each picture (uint8 N×32×32×3, RGB) the logit of FAKE less that of REAL."""
+        return (self.logits(pixels) @ np.array([1.0, -1.0])).tolist()
+
     def judge(self, pixels: np.ndarray) -> list[Verdict]:
         """Return a verdict for each picture (uint8 N×32×32×3, RGB)."""
-        margins = (self.logits(pixels) @ np.array([1.0, -1.0])).tolist()
-        return [self._verdict(margin) for margin in margins]
+        return [self.verdict(margin) for margin in self.margins(pixels)]
 
-    def _verdict(self, margin: float) -> Verdict:
+    def verdict(self, margin: float) -> Verdict:
+        """Return the verdict that a margin between the logits (FAKE less REAL) means."""
         raw, calibrated = _by_class(margin), _by_class(margin / self.temperature)
         unsure = None if self.unsure_below is None else max(calibrated.values()) < self.unsure_below
         return Verdict(CLASSES[0] if raw[CLASSES[0]] > 0.5 else CLASSES[1], raw, calibrated, unsure)
 
 
 def _by_class(margin: float) -> dict[str, float]:
-    p_fake = float(1 / (1 + np.exp(-margin)))
+    p_fake = 1 / (1 + math.exp(min(-margin, 700)))  # beyond, exp would overflow
     return dict(zip(CLASSES, (p_fake, 1 - p_fake), strict=True))
 
 

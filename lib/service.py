@@ -1,6 +1,7 @@
 """Answer over HTTP: a picture in, a verdict out."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
@@ -8,11 +9,11 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.datastructures import State
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from lib import page
@@ -22,15 +23,18 @@ from lib.drift import read_reference
 from lib.drift_watch import DriftWatch
 from lib.errors import InputError
 from lib.forms import files_of
+from lib.judge import Judged, TooLarge
+from lib.judges import Judge
 from lib.model import Model
 from lib.occlusion import explanation
-from lib.pictures import Picture, decode_picture, open_picture, read_picture
+from lib.pictures import Picture, read_picture
 from lib.service_metrics import Measured, Metrics
 from lib.service_schema import ERRORS, FILE, Answer, Explain, Refusal, Unsure, form
 from lib.service_settings import ServiceSettings, read_settings
+from lib.short_way import ShortWay
 
 UNSURE = "UNSURE"
-SMALL_FILE, SMALL_PICTURE = 16 * 2**10, 256 * 256  # bytes, pixels: decoded sooner than handed to another thread
+SMALL_FILE = 16 * 2**10  # bytes; a larger one would keep what comes with it waiting
 
 router = APIRouter()
 
@@ -55,10 +59,11 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     metrics.describe(settings.model, app.version, model.data)
     metrics.watch(lambda: state.batcher, state.drift)
     paths = frozenset(route.path for route in routes)
+    handlers = {InputError: _refuse, RequestValidationError: _explain, Busy: _busy, StarletteHTTPException: _say}
+    app.add_middleware(ShortWay, path=app.url_path_for("predict"), endpoint=predict, handlers=handlers)
     app.add_middleware(WholeBody, most=settings.max_body, memory=settings.memory, seconds=settings.body_seconds)
     app.add_middleware(Measured, metrics=metrics, paths=paths)
-    for kind, handler in ((InputError, _refuse), (RequestValidationError, _explain), (Busy, _busy),
-                          (StarletteHTTPException, _say), (Exception, _fail)):  # fmt: skip
+    for kind, handler in (*handlers.items(), (Exception, _fail)):
         app.add_exception_handler(kind, handler)
     return app
 
@@ -70,16 +75,16 @@ async def predict(request: Request, unsure: Unsure = False, explain: Explain = F
     `prediction` is FAKE or REAL (or UNSURE, if asked for), `probs` what the network says, `calibrated` what that is
     worth on pictures like those it knows; `warning` says when this one, or the last ones, are not of that kind.
     """
-    contents = await _files(request, most=8)
+    contents, state = _files(request, most=8), request.app.state
     if len(contents) > 1:
         raise HTTPException(400, "the form has several files: send one, or all to /predict/batch")
-    state, picture = request.app.state, await _picture(request.app, contents[0])
-    (answer,) = await _answers(request.app, [picture], unsure)
-    if isinstance(picture, InputError):
-        raise picture
+    (seen,) = await _judged(state, contents)
+    answer = _answer(state, seen, unsure)
+    if isinstance(seen, InputError):
+        raise seen
     if explain:
         explain_it = partial(explanation, state.model.logits)
-        answer["explanation"] = asdict(await state.explainers.run(explain_it, picture.pixels))
+        answer["explanation"] = asdict(await state.explainers.run(explain_it, seen.picture.pixels))
     return JSONResponse(answer)
 
 
@@ -94,9 +99,9 @@ async def predict_batch(request: Request, unsure: Unsure = False) -> Response:
 
     How many one request may hold is the setting `files`, 64 if nothing else is said.
     """
-    contents = await _files(request, most=request.app.state.settings.files)
-    pictures = [await _picture(request.app, content) for content in contents]
-    return JSONResponse(await _answers(request.app, pictures, unsure))
+    state = request.app.state
+    contents = _files(request, most=state.settings.files)
+    return JSONResponse([_answer(state, seen, unsure) for seen in await _judged(state, contents)])
 
 
 @router.get("/health")
@@ -111,50 +116,49 @@ async def metrics(request: Request) -> Response:
     return Response(request.app.state.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _files(request: Request, most: int) -> list[bytes]:
-    return files_of(await request.body(), request.headers.get("content-type", ""), most)
+def _files(request: Request, most: int) -> list[bytes]:
+    return files_of(request.scope["body"], request.headers.get("content-type", ""), most)
 
 
-async def _answers(app: FastAPI, pictures: list[Picture | InputError], unsure: bool) -> list[dict[str, Any]]:
-    """Return for each picture its answer, or why it has none."""
-    state = app.state
-    verdicts = iter(await state.batcher.answer([p.pixels for p in pictures if isinstance(p, Picture)]))
-    answers: list[dict[str, Any]] = []
-    for picture in pictures:
-        if isinstance(picture, InputError):
-            answers.append({"error": str(picture)})
-            state.metrics.answers.labels("refused").inc()
-            continue
-        state.drift.add(picture.pixels)
-        verdict = next(verdicts)
-        answer = vars(verdict) | {"warning": picture.warning or state.drift.warning}
-        if unsure and verdict.unsure:
-            answer["prediction"] = UNSURE
-        answers.append(answer)
-        state.metrics.answers.labels(answer["prediction"]).inc()
-    return answers
+async def _judged(state: State, contents: list[bytes]) -> list[Judged | InputError]:
+    """Have files judged, large ones decoded in a thread first; return for each what came out, or why nothing did."""
+    items = [content if len(content) <= SMALL_FILE else await _decoded(state, content) for content in contents]
+    seen = await state.batcher.answer(items)
+    if late := [k for k, it in enumerate(seen) if isinstance(it, TooLarge)]:
+        items = [await _decoded(state, contents[k]) for k in late]
+        for k, it in zip(late, await state.batcher.answer(items), strict=True):
+            seen[k] = it
+    return seen
 
 
-async def _picture(app: FastAPI, content: bytes) -> Picture | InputError:
-    """Decode a picture, a large one in another thread; return why that cannot be done."""
-    decoders = app.state.decoders
+async def _decoded(state: State, content: bytes) -> Picture | InputError:
     try:
-        if len(content) > SMALL_FILE:
-            return await decoders.run(read_picture, content)
-        image = open_picture(content)
-        if image.width * image.height > SMALL_PICTURE:
-            return await decoders.run(decode_picture, image)
-        return decode_picture(image)
+        return await state.decoders.run(read_picture, content)
     except InputError as error:
         return error
+
+
+def _answer(state: State, seen: Judged | InputError, unsure: bool) -> dict[str, Any]:
+    """Return the answer about a picture, or why there is none; count it, and remember the picture."""
+    if isinstance(seen, InputError):
+        state.metrics.answers.labels("refused").inc()
+        return {"error": str(seen)}
+    state.drift.add(seen.picture.pixels)
+    verdict = state.model.verdict(seen.margin)
+    answer = vars(verdict) | {"warning": seen.picture.warning or state.drift.warning}
+    if unsure and verdict.unsure:
+        answer["prediction"] = UNSURE
+    state.metrics.answers.labels(answer["prediction"]).inc()
+    return answer
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Start what decodes, judges and watches; at the end, answer what still waits."""
     state, settings = app.state, app.state.settings
-    state.batcher = Batcher(lambda pictures: state.model.judge(np.stack(pictures)), settings.batch, settings.queue,
-                            state.metrics.batches.observe)  # fmt: skip
+    judges = [Judge(settings.model, settings.threads) for _ in range(settings.processes or os.cpu_count() or 1)]
+    await asyncio.gather(*(judge.start() for judge in judges))
+    state.batcher = Batcher(judges, settings.batch, settings.queue, state.metrics.batches.observe)
     state.decoders, state.explainers = Pool(2, settings.large), Pool(1, settings.explanations)
     watching = asyncio.create_task(_watch(state.drift, settings.drift_seconds))
     yield
@@ -164,6 +168,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state.decoders.close()
     state.explainers.close()
     await state.batcher.close()
+    await asyncio.gather(*(judge.close() for judge in judges))
 
 
 async def _watch(drift: DriftWatch, seconds: float) -> None:

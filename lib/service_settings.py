@@ -22,7 +22,8 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     model: Path = Field(default_factory=released, description="an ONNX file, its JSON file beside it")
-    threads: int = Field(1, ge=1, le=256, description="threads of ONNX Runtime")
+    processes: int = Field(0, ge=0, le=256, description="processes that decode and judge (0: as many as cores)")
+    threads: int = Field(1, ge=1, le=256, description="threads of ONNX Runtime in each process")
     batch: int = Field(16, ge=1, le=1024, description="pictures judged at a time, at most")
     queue: int = Field(1024, ge=1, le=1_000_000, description="pictures that may wait")
     large: int = Field(64, ge=1, le=1_000_000, description="large pictures that may wait to be decoded")

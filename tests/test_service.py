@@ -234,3 +234,22 @@ def test_a_network_without_metrics_is_not_calibrated_and_one_with_wrong_metrics_
 def test_service_and_command_line_need_no_torch() -> None:
     code = "import sys, lib.service, lib.__main__; sys.exit(bool({'torch', 'pandas', 'sklearn'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_the_short_way_answers_as_the_long_one(client: TestClient) -> None:
+    questions = [
+        {"files": {"data": ("x", encoded(NOISE))}},
+        {"files": {"data": ("x", b"no picture")}},
+        {"files": {"data": ("x", b"")}},
+        {"files": {"other": ("x", encoded(NOISE))}},
+        {"files": [("data", ("x", encoded(NOISE)))] * 2},
+        {"files": [("data", ("x", b"x"))] * 20},
+        {"content": b"--x", "headers": {"content-type": "multipart/form-data; boundary=x"}},
+        {"content": b"x" * 100},
+    ]
+    codes = []
+    for question in questions:
+        short, long = (client.post(f"/predict/{query}", **question) for query in ("", "?unsure=false"))
+        codes.append(short.status_code)
+        assert (short.status_code, short.json(), short.headers) == (long.status_code, long.json(), long.headers)
+    assert codes == [200, 400, 400, 422, 400, 413, 422, 422]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,7 +26,11 @@ from lib.drift import image_statistics, read_reference
 from lib.drift_watch import DriftWatch
 from lib.errors import InputError
 from lib.files import ROOT
+from lib.judge import Judged, TooLarge, judge
+from lib.judges import Judge
+from lib.model import Model, released
 from lib.occlusion import Explanation
+from lib.pictures import read_picture
 from lib.release import REFERENCE
 from lib.service import create_app
 from lib.service_settings import read_settings
@@ -36,11 +40,24 @@ PICTURE = encoded(NOISE)
 FORM = {"data": ("x", PICTURE)}
 
 
+Judging = Callable[[list[int]], Awaitable[list[int]]]
+
+
+def taking(seconds: float, judge: Callable[[list[int]], list[int]] = lambda items: items) -> Judging:
+    """Return a judge that takes its time."""
+
+    async def answer(items: list[int]) -> list[int]:
+        await asyncio.sleep(seconds)
+        return judge(items)
+
+    return answer
+
+
 def test_what_waits_is_judged_together_and_results_find_their_items() -> None:
     sizes: list[int] = []
 
     async def use() -> list[list[int]]:
-        batcher = Batcher(lambda items: (time.sleep(0.01), [10 * item for item in items])[1], 8, 100, sizes.append)
+        batcher = Batcher([taking(0.01, lambda items: [10 * item for item in items])], 8, 100, sizes.append)
         answers = await asyncio.gather(*(batcher.answer([k]) for k in range(30)), batcher.answer([40, 41, 42]))
         await batcher.close()
         return answers
@@ -52,15 +69,41 @@ def test_what_waits_is_judged_together_and_results_find_their_items() -> None:
     assert len(sizes) <= 6
 
 
+def test_judges_work_side_by_side_each_on_one_batch_at_a_time() -> None:
+    working, most = [0, 0], [0, 0]
+
+    def judge(number: int) -> Judging:
+        async def answer(items: list[int]) -> list[int]:
+            working[number] += 1
+            most[number] = max(most[number], working[number])
+            together.append(sum(working))
+            await asyncio.sleep(0.005)
+            working[number] -= 1
+            return items
+
+        return answer
+
+    together: list[int] = []
+
+    async def use() -> list[int]:
+        batcher = Batcher([judge(0), judge(1)], 4, 100, lambda size: None)
+        answers = await batcher.answer(list(range(40)))
+        await batcher.close()
+        return answers
+
+    assert asyncio.run(use()) == list(range(40))
+    assert most == [1, 1]
+    assert max(together) == 2
+
+
 def test_a_full_queue_takes_nothing_a_failed_batch_fails_alone_and_closing_answers_what_waits() -> None:
     def judge(items: list[int]) -> list[int]:
-        time.sleep(0.02)
         if 13 in items:
             raise ZeroDivisionError
         return items
 
     async def use() -> None:
-        batcher = Batcher(judge, 1, 3, lambda size: None)
+        batcher = Batcher([taking(0.02, judge)], 1, 3, lambda size: None)
         first = asyncio.create_task(batcher.answer([1]))
         await asyncio.sleep(0.005)
         waiting = asyncio.create_task(batcher.answer([13, 2]))
@@ -73,6 +116,36 @@ def test_a_full_queue_takes_nothing_a_failed_batch_fails_alone_and_closing_answe
         assert (await first, await last) == ([1], [5])
         with pytest.raises(ZeroDivisionError):
             await waiting
+
+    asyncio.run(use())
+
+
+def test_judging_keeps_the_order_and_says_of_each_why_it_has_no_verdict() -> None:
+    model, refused = Model(released()), InputError("was refused before")
+    wide = encoded(np.zeros((300, 300, 3), np.uint8), "PNG")
+    seen = judge(model, [PICTURE, b"no", wide, read_picture(PICTURE), refused])
+    assert [type(it) for it in seen] == [Judged, InputError, TooLarge, Judged, InputError]
+    assert seen[0].margin == pytest.approx(seen[3].margin, abs=1e-5)
+    assert seen[4] is refused
+    assert judge(model, [b"no"])[0].args == (
+        "the file is no picture that can be read: send JPEG, PNG, WEBP, GIF, BMP, TIFF",
+    )
+
+
+def test_a_process_that_dies_is_replaced_and_one_call_fails_alone() -> None:
+    async def use() -> None:
+        process = Judge(released(), 1)
+        await process.start()
+        assert isinstance((await process([PICTURE]))[0], Judged)
+        with pytest.raises(RuntimeError, match="judging pictures failed"):
+            await process(None)
+        assert isinstance((await process([PICTURE]))[0], Judged), "a failure ends nothing"
+        process._process.kill()
+        with pytest.raises(RuntimeError, match="ended with -9"):
+            await process([PICTURE])
+        assert isinstance((await process([PICTURE]))[0], Judged)
+        await process.close()
+        assert process._process.returncode == 0
 
     asyncio.run(use())
 
@@ -94,9 +167,14 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., TestClien
 
 
 def test_past_its_capacity_it_says_so_stays_alive_and_recovers(service, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = service(queue=2, batch=1)
-    judge, go_on = client.app.state.model.judge, threading.Event()
-    monkeypatch.setattr(client.app.state.model, "judge", lambda pixels: (go_on.wait(20), judge(pixels))[1])
+    ask, go_on = Judge.__call__, threading.Event()
+
+    async def slow(process: Judge, items: list) -> list:
+        await asyncio.to_thread(go_on.wait, 20)
+        return await ask(process, items)
+
+    monkeypatch.setattr(Judge, "__call__", slow)
+    client = service(queue=2, batch=1, processes=1)
     with ThreadPoolExecutor(8) as users:
         replies = [users.submit(client.post, "/predict/", files=FORM) for _ in range(8)]
         deadline = time.time() + 10
@@ -161,7 +239,7 @@ def test_large_bodies_together_are_bounded(service) -> None:
 def test_a_failure_of_its_own_is_a_sentence_without_a_traceback(service, monkeypatch: pytest.MonkeyPatch) -> None:
     client = service()
     with monkeypatch.context() as broken:
-        broken.setattr(client.app.state.model, "judge", lambda pixels: 1 / 0)
+        broken.setattr(client.app.state.model, "verdict", lambda margin: 1 / 0)
         reply = client.post("/predict/", files=FORM)
     assert reply.status_code == 500
     assert reply.json() == {"detail": "the service failed at this request, not you: its log says why"}
