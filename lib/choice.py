@@ -19,8 +19,12 @@ _PASS = 128  # images a call when all are judged
 
 def answers(variants: dict[str, Variant], images: np.ndarray) -> dict[str, np.ndarray]:
     """Return the logits (float32 N×2) that each variant gives for `images` (uint8 N×3×32×32)."""
-    parts = np.array_split(images, -(-len(images) // _PASS))
-    return {name: np.concatenate([variant.answer(part) for part in parts]) for name, variant in variants.items()}
+    return {name: in_parts(variant.answer, images) for name, variant in variants.items()}
+
+
+def in_parts(answer: Answer, images: np.ndarray) -> np.ndarray:
+    """Return what `answer` gives for `images`, asked for some at a time."""
+    return np.concatenate([answer(part) for part in np.array_split(images, -(-len(images) // _PASS))])
 
 
 def judge(logits: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ from lib.errors import InputError
 from lib.files import ROOT, read_json
 
 INPUT, OUTPUT = "images", "logits"
+MARGIN = "margin"  # between the logits, below which a small network leaves an image to a large one (lib.cascade)
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,15 @@ class Model:
         except (KeyError, TypeError) as error:
             raise InputError(f"{metrics} lacks {error}: take it from the same release as {path.name}") from None
 
-    def logits(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the logits, float32 N×2, of pictures (uint8 N×32×32×3, RGB)."""
-        images = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-        return self.session.run([OUTPUT], {INPUT: images})[0]
+    def logits(self, pixels: np.ndarray, thorough: bool = False) -> np.ndarray:
+        """Return the logits, float32 N×2, of pictures (uint8 N×32×32×3, RGB).
+
+        Where a small network answers what is easy (lib.cascade), all are those of the large one with `thorough`.
+        """
+        given = {INPUT: np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))}
+        if thorough and any(it.name == MARGIN for it in self.session.get_overridable_initializers()):
+            given[MARGIN] = np.array(np.inf, np.float32)
+        return self.session.run([OUTPUT], given)[0]
 
     def margins(self, pixels: np.ndarray) -> list[float]:
         """Return for each picture (uint8 N×32×32×3, RGB) the logit of FAKE less that of REAL."""

@@ -83,7 +83,8 @@ async def predict(request: Request, unsure: Unsure = False, explain: Explain = F
     if isinstance(seen, InputError):
         raise seen
     if explain:
-        explain_it = partial(explanation, state.model.logits)
+        # Of one network for all parts of the picture, or their difference would say nothing.
+        explain_it = partial(explanation, partial(state.model.logits, thorough=True))
         answer["explanation"] = asdict(await state.explainers.run(explain_it, seen.picture.pixels))
     return JSONResponse(answer)
 

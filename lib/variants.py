@@ -41,11 +41,19 @@ class Variant:
 Built = tuple[dict[str, Variant], dict[str, str]]  # by name; and of what cannot be had, the reason
 
 
-def onnx_variants(network: Network, images: np.ndarray, pruned: float, folder: Path, threads: int) -> Built:
+def onnx_variants(
+    network: Network,
+    images: np.ndarray,
+    pruned: float,
+    folder: Path,
+    threads: int,
+    small_first: Callable[[Path, Path], None] | None = None,
+) -> Built:
     """Write the network's ONNX variants to `folder` and open them; the plain export comes first.
 
     `images` (uint8 N×3×32×32, of the training split) calibrate 8-bit integers and renew the statistics of a pruned
-    network; `pruned` is the share of weights, or of channels, that pruning takes.
+    network; `pruned` is the share of weights, or of channels, that pruning takes. `small_first` puts another network
+    before the one in its first argument, and writes both to its second (lib.cascade).
     """
     plain = folder / "float32.onnx"
     one_view = copy.deepcopy(network)
@@ -66,6 +74,8 @@ def onnx_variants(network: Network, images: np.ndarray, pruned: float, folder: P
             prune_channels(network, pruned, torch.from_numpy(images)), file
         ),
     }
+    if small_first:
+        exports["int8, small network first"] = partial(small_first, folder / "int8.onnx")
     variants, unavailable = {}, {}
     for name, export in exports.items():
         if name.endswith("one view") and not network.mirror:
@@ -76,9 +86,13 @@ def onnx_variants(network: Network, images: np.ndarray, pruned: float, folder: P
         except InputError as error:
             unavailable[name] = str(error)
             continue
-        session = open_onnx(file, threads)
-        variants[name] = Variant(partial(_run, session), file)
+        variants[name] = onnx_variant(file, threads)
     return variants, unavailable
+
+
+def onnx_variant(file: Path, threads: int) -> Variant:
+    """Open an ONNX file as a variant."""
+    return Variant(partial(_run, open_onnx(file, threads)), file)
 
 
 def torch_variants(network: Network, file: Path) -> Built:

@@ -1,5 +1,13 @@
 # ---
 # jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     notebook_metadata_filter: kernelspec,jupytext,-all
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -17,6 +25,9 @@
 
 # %% tags=["parameters"]
 checkpoint = ""  # type: str a file of weights ("": those of 02_train)
+small_network = "texture_net_tiny"  # type: str answers what is easy, before the network itself ("": none)
+small_epochs = 8  # type: int
+small_error = 0.05  # type: float how many of the small network's answers may be wrong
 calibration_images = 256  # type: int training images that give the ranges of 8-bit integers
 pruned = 0.3  # type: float share of the weights, or of the channels, that pruning takes
 max_loss = 0.1  # type: float points of accuracy that what is served may lose
@@ -37,6 +48,7 @@ check("06_export", globals())
 import hashlib
 import os
 import shutil
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -46,14 +58,18 @@ import torch
 from lib import plots, plots_export
 from lib.artifacts import log_model
 from lib.calibration import at_temperature, fit_temperature
+from lib.cascade import cascade
 from lib.choice import answers, choose, cost_table, judge, kept_table, measure, table_of
 from lib.export import TOLERANCE, export_onnx
-from lib.files import project_path, write_json
+from lib.files import project_path, read_json, write_json
 from lib.metrics import evaluate, percent
 from lib.model import Model
+from lib.networks import count_macs
 from lib.pack import open_pack
 from lib.provenance import processor
 from lib.selective import evaluate_unsure, unsure_below
+from lib.settings import Settings
+from lib.training import train
 from lib.variants import onnx_variants, torch_variants
 from lib.weights import load_weights
 
@@ -83,13 +99,29 @@ apart = np.abs(Model(model).logits(pack.images[val[:256]]) - by_torch).max()
 print(f"ONNX Runtime's logits are within {TOLERANCE:g} of PyTorch's: {apart <= TOLERANCE}")
 
 # %% [markdown]
-# ## Variants
-# 8-bit integers hold the filters and activations of all convolutions but the first two; training images give their ranges.
+# ## A small network for what is easy
+# Trained as the network itself was, on the same images. It answers alone where it is sure, and the int8 variant of the
+# network judges the rest: both in one file.
 
 # %%
 drawn = np.random.default_rng(0).choice(pack.rows("train"), calibration_images, replace=False)
 calibration = np.ascontiguousarray(pack.images[np.sort(drawn)].transpose(0, 3, 1, 2))
-variants, unavailable = onnx_variants(network, calibration, pruned, figures.parent / "variants", threads)
+small_first = None
+if small_network:
+    small_folder, recipe = figures.parent / "small", read_json(weights.with_name("run.json"))["parameters"]
+    own = {"network": small_network, "epochs": small_epochs, "mirror": False}
+    train(pack, Settings(**recipe | own), small_folder, wandb)
+    small = load_weights(small_folder / "weights.safetensors")
+    small_first = partial(cascade, small, calibration, (val_images, labels[val]), small_error)
+    work = [f"{count_macs(it) / 1e6:.1f}" for it in (small, network)]
+    print(f"{small_network}: {work[0]} million multiply-accumulates an image, where the network itself has {work[1]}")
+
+# %% [markdown]
+# ## Variants
+# 8-bit integers hold the filters and activations of all convolutions but the first two; training images give their ranges.
+
+# %%
+variants, unavailable = onnx_variants(network, calibration, pruned, figures.parent / "variants", threads, small_first)
 by_pytorch, failed = torch_variants(network, weights)
 variants, unavailable = variants | by_pytorch, unavailable | failed
 logits = answers(variants, val_images)

@@ -1,5 +1,6 @@
 """Variants of a network: each keeps the contract, is what its name says, and the rule takes the right one."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 import torch
 
 from lib import choice
+from lib.cascade import cascade, join
 from lib.choice import answers, choose, judge, measure
 from lib.errors import InputError
 from lib.export import export_onnx
 from lib.files import ROOT
-from lib.model import open_onnx
+from lib.model import Model, open_onnx
 from lib.networks import Network, build_network, count_macs
 from lib.pack import Pack
 from lib.prune import prune_channels, prune_weights
@@ -148,3 +150,51 @@ def test_rule_takes_the_fastest_that_is_shown_to_be_good_enough() -> None:
     assert choose(entries, max_loss=0.05) == "float32"
     assert choose(entries, max_loss=0.2) == "wrong"
     assert choose(entries | {"faster": entry(5, 0)}, max_loss=0.1) == "faster"
+
+
+@pytest.fixture(scope="module")
+def pair(images: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Export two networks that say different things."""
+    folder = tmp_path_factory.mktemp("pair")
+    for name, seed in (("small", 0), ("large", 1)):
+        torch.manual_seed(seed)
+        small = build_network("plain_16_32", [120.0] * 3, [60.0] * 3).train()
+        for _ in range(3):  # statistics of batch normalisation, without which all images look alike
+            small(torch.from_numpy(images[:64]))
+        export_onnx(small, folder / f"{name}.onnx")
+    return folder / "small.onnx", folder / "large.onnx"
+
+
+def test_a_small_network_answers_what_is_easy_and_the_large_one_the_rest(
+    pair: tuple[Path, Path], images: np.ndarray, tmp_path: Path
+) -> None:
+    small, large = (open_onnx(file).run(None, {"images": images})[0] for file in pair)
+    apart = np.abs(small[:, 0] - small[:, 1])
+    for margin in (0.0, float(np.median(apart)), np.inf):
+        join(*pair, margin, 0.5, tmp_path / "both.onnx")
+        both = open_onnx(tmp_path / "both.onnx").run(None, {"images": images})[0]
+        expected = np.where((apart < margin)[:, None], large, small / 2)
+        np.testing.assert_allclose(both, expected, atol=1e-5)
+    join(*pair, 0.0, 1.0, tmp_path / "both.onnx")
+    pixels = images.transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(Model(tmp_path / "both.onnx").logits(pixels), small, atol=1e-5)
+    np.testing.assert_allclose(Model(tmp_path / "both.onnx").logits(pixels, thorough=True), large, atol=1e-5)
+    np.testing.assert_array_equal(Model(pair[1]).logits(pixels, thorough=True), Model(pair[1]).logits(pixels))
+
+
+def test_the_small_network_answers_alone_only_where_it_keeps_the_stated_error(
+    images: np.ndarray, network: Network, tmp_path: Path
+) -> None:
+    with torch.no_grad():
+        truth = network(torch.from_numpy(images)).numpy()
+    labels = truth.argmax(1)
+    small, large = copy.deepcopy(network), REFERENCE / "model.onnx"
+    small.mirror = False
+    cascade(small, images[:64], (images, labels), 0.05, large, tmp_path / "both.onnx")
+    model, pixels = Model(tmp_path / "both.onnx"), images.transpose(0, 2, 3, 1)
+    alone = np.abs(model.logits(pixels) - Model(large).logits(pixels)).max(1) > 1e-4
+    assert 0.5 < alone.mean() <= 1
+    assert (model.logits(pixels)[alone].argmax(1) != labels[alone]).mean() <= 0.05
+    with pytest.raises(InputError, match=r"nowhere shown to err in at most 0.00%: train it longer"):
+        cascade(small, images[:64], (images, 1 - labels), 1e-6, large, tmp_path / "none.onnx")
+    assert not (tmp_path / "none.onnx").exists()
