@@ -94,6 +94,7 @@ def open_onnx(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
         raise InputError(f"{path} is missing: export a network first")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors: that a margin may be given is no reason to warn
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a thread that spins takes a core
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
