@@ -1,10 +1,11 @@
 """Load the service steadily and watch its memory: `python benchmarks/soak.py [MINUTES] [REQUESTS_A_SECOND]`.
 
-Of 20 requests 17 are pictures, one is no picture, one is a large one, one is a batch of ten. Memory is the resident
-set that /metrics reports, every ten seconds. Prints it by minute, and the slope after the first minute.
+Of 20 requests 17 are pictures, one is no picture, one is a large one, one is a batch of ten. Memory is the resident set
+of all processes that /metrics reports, every ten seconds. Prints it by minute, and the slope after the first minute.
 """
 
 import asyncio
+import re
 import sys
 import time
 from collections import Counter
@@ -39,8 +40,10 @@ async def soak(address: str, minutes: float, rate: float) -> tuple[list[float], 
                 await asyncio.sleep(start + turn / rate - time.perf_counter())
                 tasks.create_task(ask(turn))
                 if turn % int(EVERY * rate) == 0:
-                    lines = (await client.get("/metrics")).text.splitlines()
-                    memory.append(float(next(x for x in lines if x.startswith("process_resident")).split()[1]) / 2**20)
+                    found = re.findall(
+                        r"^\w*process_resident_memory_bytes (\S+)", (await client.get("/metrics")).text, re.M
+                    )
+                    memory.append(sum(map(float, found)) / 2**20)
     return memory, codes
 
 

@@ -1,4 +1,4 @@
-"""Processes that judge, one for each core: what a picture costs is paid there, not where HTTP runs."""
+"""Processes that judge: what a picture costs is paid on other cores than the one where HTTP runs."""
 
 import asyncio
 import os
@@ -37,6 +37,11 @@ class Judge:
         assert self._process and self._process.stdin
         _write(self._process.stdin, items)
         return await self._answer()
+
+    @property
+    def pid(self) -> int | None:
+        """Return the number of the process, if it was started."""
+        return self._process.pid if self._process else None
 
     async def close(self) -> None:
         """End the process."""

@@ -157,8 +157,10 @@ def _answer(state: State, seen: Judged | InputError, unsure: bool) -> dict[str, 
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Start what decodes, judges and watches; at the end, answer what still waits."""
     state, settings = app.state, app.state.settings
-    judges = [Judge(settings.model, settings.threads) for _ in range(settings.processes or os.cpu_count() or 1)]
+    processes = settings.processes or max(1, (os.cpu_count() or 1) - 1)  # this one keeps a core busy as well
+    judges = [Judge(settings.model, settings.threads) for _ in range(processes)]
     await asyncio.gather(*(judge.start() for judge in judges))
+    state.metrics.watch_processes(judges)
     state.batcher = Batcher(judges, settings.batch, settings.queue, state.metrics.batches.observe)
     state.decoders, state.explainers = Pool(2, settings.large), Pool(1, settings.explanations)
     watching = asyncio.create_task(_watch(state.drift, settings.drift_seconds))

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lib.batcher import Batcher
 from lib.drift_watch import DriftWatch
+from lib.judges import Judge
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
@@ -45,6 +46,11 @@ class Metrics:
             ("cifake_drift_alarm", "1 if the last drift test raised an alarm", lambda: drift.alarm),
         ):
             Gauge(name, about, registry=self.registry).set_function(read)
+
+    def watch_processes(self, judges: Sequence[Judge]) -> None:
+        """Report memory, processor time and files of each process that judges, as of the service's own (on Linux)."""
+        for number, judge in enumerate(judges):
+            ProcessCollector(f"judge{number}", lambda judge=judge: judge.pid, registry=self.registry)
 
     def exposition(self) -> bytes:
         """Return all of it in Prometheus' text format."""

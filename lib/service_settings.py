@@ -22,7 +22,7 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     model: Path = Field(default_factory=released, description="an ONNX file, its JSON file beside it")
-    processes: int = Field(0, ge=0, le=256, description="processes that decode and judge (0: as many as cores)")
+    processes: int = Field(0, ge=0, le=256, description="processes that decode and judge (0: a core each, but one)")
     threads: int = Field(1, ge=1, le=256, description="threads of ONNX Runtime in each process")
     batch: int = Field(16, ge=1, le=1024, description="pictures judged at a time, at most")
     queue: int = Field(1024, ge=1, le=1_000_000, description="pictures that may wait")

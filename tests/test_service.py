@@ -1,6 +1,7 @@
 """The service, through its HTTP interface, with the released network."""
 
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -211,6 +212,13 @@ def test_metrics_count_what_was_answered(client: TestClient) -> None:
     ask(client, b"")
     ask(client, encoded(NOISE))
     assert (count("refused"), count("FAKE") + count("REAL")) == (before[0] + 1, before[1] + 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of processes")
+def test_metrics_tell_of_the_memory_of_every_process(client: TestClient) -> None:
+    resident = re.findall(r"^(\w*)process_resident_memory_bytes (\S+)", client.get("/metrics").text, re.M)
+    assert [name for name, _ in resident][:2] == ["", "judge0_"]
+    assert 1e7 < float(resident[1][1]) < float(resident[0][1]), "this one has imported PyTorch for other tests"
 
 
 def test_a_service_without_its_network_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
