@@ -1,10 +1,11 @@
 """Count answers a second, ours against the earlier design: `python benchmarks/service.py [SOURCE] [ROUNDS]`.
 
 Both run under uvicorn with uvloop, httptools, one worker and no access log, and get the same 512 pictures of SOURCE
-(the sample, if nothing else is said, of which our small network is less often sure than of CIFAKE) in turn from wrk, which runs on the same cores (Debian's package `wrk`). The
-earlier design is a student project's: FastAPI, eager PyTorch, the 64-128 network (with random weights: they do not
-change its speed), one picture a forward pass in an `async def`. Each round measures both, one after the other, at
-1, 64 and 512 connections.
+(the sample, if nothing else is said; our small network is less often sure of those than of CIFAKE's) in turn from wrk,
+which runs on the same cores (Debian's package `wrk`). The earlier design is a student project's: FastAPI, eager
+PyTorch, the 64-128 network (with random weights: they do not change its speed), one picture a forward pass in an
+`async def`.
+Each round measures both, one after the other, at 1, 64 and 512 connections.
 """
 
 import io
