@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 class ShortWay:
     """Pass POST requests to `path` without a query straight to `endpoint`, and all others on.
 
-    Routing, reading parameters that are not there, and a stack of contexts for each request take twice the time of
+    Routing, reading parameters that are not there, and a stack of contexts for each request take as long as
     the endpoint itself. `handlers` make responses of its exceptions, by their type, as those of the application do.
     """
 
