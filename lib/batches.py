@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lib.decode import SIDE
 from lib.degrade import KINDS, degrade
+from lib.distil import Teacher
 from lib.errors import InputError
 from lib.pack import Pack
 
@@ -112,7 +113,7 @@ class PackData(pl.LightningDataModule):
 
     Each epoch has its own seed, made of `seed` and the epoch's number, so that a resumed run sees what the
     unbroken one would have seen. `train_images` limits training to the first images of a fixed random order
-    (0: all of them).
+    (0: all of them). Of a `teacher` they have soft labels.
     """
 
     def __init__(
@@ -122,8 +123,10 @@ class PackData(pl.LightningDataModule):
         augmentation: Augmentation,
         seed: int,
         train_images: int = 0,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
+        self.teacher = teacher
         self.pack, self.batch_size, self.augmentation, self.seed = pack, batch_size, augmentation, seed
         rows = pack.rows("train")
         if train_images > len(rows):
@@ -138,6 +141,8 @@ class PackData(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         device = self.trainer.strategy.root_device
         self.train = tensors(self.pack, self.train_rows, device)
+        if self.teacher:
+            self.train = self.train[0], self.teacher.labels(*self.train)
         self.val = tensors(self.pack, self.pack.rows("val"), device)
         self.part = {"rank": self.trainer.global_rank, "ranks": self.trainer.world_size}
 

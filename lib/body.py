@@ -45,7 +45,7 @@ class WholeBody:
             self._held -= sum(map(len, chunks))
 
     async def _read(self, scope: Scope, receive: Receive, chunks: list[bytes]) -> None:
-        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        length = dict(scope["headers"]).get(b"content-length", b"0")
         too_large = f"the body is too large: send at most {self.most:,} bytes"
         if not length.isdigit() or int(length) > self.most:
             raise Refused(413, too_large)

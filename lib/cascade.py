@@ -1,11 +1,12 @@
-"""Two networks in one file: a small one answers where it is sure, and a large one judges what is left."""
+"""Several looks in one file: what is easy is answered by less work, and only the rest goes on to more."""
 
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+import pandas as pd
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.compose import add_prefix
 from scipy.special import logit
 
@@ -21,9 +22,11 @@ from lib.quantise import quantise
 from lib.selective import unsure_below
 from lib.variants import onnx_variant
 
+Labelled = tuple[np.ndarray, np.ndarray]  # images (uint8 N×3×32×32) and labels (N)
 
-def cascade(
-    small: Network, calibration: np.ndarray, val: tuple[np.ndarray, np.ndarray], error: float, large: Path, target: Path
+
+def small_first(
+    small: Network, calibration: np.ndarray, val: Labelled, error: float, large: Path, target: Path
 ) -> None:
     """Write to `target` a network that asks `large` (ONNX) only about images of which `small` is not sure.
 
@@ -32,34 +35,73 @@ def cascade(
     validation images and labels `val`. Its logits are scaled so that they mean what those of `large` do. Raises
     InputError where no such place can be shown.
     """
-    images, labels = val
-    with tempfile.TemporaryDirectory() as folder, whole_file(target) as partial:
-        plain, integers = Path(folder) / "plain.onnx", Path(folder) / "int8.onnx"
+    with tempfile.TemporaryDirectory() as folder:
+        plain, integers = Path(folder) / "plain.onnx", Path(folder) / "small-int8.onnx"
         export_onnx(small, plain)
         quantise(plain, integers, calibration)
-        tables = [table_of(in_parts(onnx_variant(file, 0).answer, images), labels) for file in (integers, large)]
-        temperatures = [fit_temperature(table) for table in tables]
-        sure = unsure_below(at_temperature(tables[0], temperatures[0]), error)
-        if sure is None:
-            raise InputError(f"the small network is nowhere shown to err in at most {error:.2%}: train it longer")
-        margin = temperatures[0] * float(logit(sure))
-        join(integers, large, margin, temperatures[1] / temperatures[0], partial)
-        open_onnx(partial)
+        margin, temperature = _sure(integers, val, error)
+        scale = fit_temperature(_answers(large, val)) / temperature
+        join(onnx.load(integers), onnx.load(large), margin, target, scale)
 
 
-def join(small: Path, large: Path, margin: float, scale: float, target: Path) -> None:
+def second_view(one_view: Path, target: Path, val: Labelled, error: float) -> None:
+    """Write to `target` a network that looks at an image and, where that leaves it unsure, at its mirror image.
+
+    Where `one_view` (ONNX) is sure is found as in `small_first`; elsewhere the answer is the mean of both logits.
+    """
+    network = onnx.load(one_view)
+    join(network, mirrored(network), _sure(one_view, val, error)[0], target, mean=True)
+
+
+def _sure(file: Path, val: Labelled, error: float) -> tuple[float, float]:
+    """Return how far apart the logits of a sure answer are, and the temperature of all answers."""
+    table = _answers(file, val)
+    temperature = fit_temperature(table)
+    sure = unsure_below(at_temperature(table, temperature), error)
+    if sure is None:
+        raise InputError(f"{file.stem} is nowhere shown to err in at most {error:.2%}: train it longer, or allow more")
+    return temperature * float(logit(sure)), temperature
+
+
+def _answers(file: Path, val: Labelled) -> pd.DataFrame:
+    images, labels = val
+    return table_of(in_parts(onnx_variant(file, 0).answer, images), labels)
+
+
+def mirrored(network: ModelProto) -> ModelProto:
+    """Return the network as it sees mirror images."""
+    turned = ModelProto()
+    turned.CopyFrom(network)
+    for node in turned.graph.node:
+        node.input[:] = ["turned" if name == INPUT else name for name in node.input]
+    backwards = {"width": 3, "back": -1, "end": -SIDE - 1}
+    turned.graph.initializer.extend(numpy_helper.from_array(np.array([at]), name) for name, at in backwards.items())
+    turned.graph.node.insert(0, helper.make_node("Slice", [INPUT, "back", "end", "width", "back"], ["turned"]))
+    return turned
+
+
+def join(
+    small: ModelProto, large: ModelProto, margin: float, target: Path, scale: float = 1.0, mean: bool = False
+) -> None:
     """Write to `target` one graph: the logits of `small` times `scale`, and those of `large` where they are close.
 
     Close are logits of `small` that lie less than `margin` apart; who runs the graph may give another margin, and gets
-    the logits of `large` alone with an infinite one. All are ONNX files of the project's contract.
+    the logits of `large` alone with an infinite one. With `mean` it is not the logits of `large` there, but the mean of
+    both. All keep the project's contract. Weights that both have are written once.
     """
-    first, second = (add_prefix(onnx.load(file), prefix) for file, prefix in ((small, "small_"), (large, "large_")))
+    first, second = add_prefix(small, "small_"), add_prefix(large, "large_")
     constants = {
         "difference": np.array([[1], [-1]], np.float32),
         MARGIN: np.array(margin, np.float32),
         "scale": np.array(scale, np.float32),
         "last": np.array([1], np.int64),
+        "half": np.array(0.5, np.float32),
     }
+    both = [
+        helper.make_node("GatherND", ["scaled", "rows"], ["before"]),
+        helper.make_node("Add", ["before", f"large_{OUTPUT}"], ["sum"]),
+        helper.make_node("Mul", ["sum", "half"], ["mean"]),
+    ]
     nodes = [
         helper.make_node("Identity", [INPUT], [f"small_{INPUT}"]),
         *first.graph.node,
@@ -72,19 +114,41 @@ def join(small: Path, large: Path, margin: float, scale: float, target: Path) ->
         helper.make_node("GatherND", [INPUT, "rows"], [f"large_{INPUT}"]),
         *second.graph.node,
         helper.make_node("Mul", [f"small_{OUTPUT}", "scale"], ["scaled"]),
-        helper.make_node("ScatterND", ["scaled", "rows", f"large_{OUTPUT}"], [OUTPUT]),
+        *(both if mean else []),
+        helper.make_node("ScatterND", ["scaled", "rows", "mean" if mean else f"large_{OUTPUT}"], [OUTPUT]),
     ]
+    values = [
+        *first.graph.initializer, *second.graph.initializer,
+        *(numpy_helper.from_array(value, name) for name, value in constants.items()),
+    ]  # fmt: skip
+    margins = [it for it in (*first.graph.input, *second.graph.input) if it.name.endswith(MARGIN)]
     graph = helper.make_graph(
         nodes,
         "cascade",
         [
             helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["n", 3, SIDE, SIDE]),
             helper.make_tensor_value_info(MARGIN, TensorProto.FLOAT, []),  # has a value already, so it is optional
+            *margins,
         ],
         [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", 2])],
-        [*first.graph.initializer, *second.graph.initializer]
-        + [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+        _once(nodes, values),
     )
     opsets = {it.domain: it.version for model in (first, second) for it in model.opset_import}
     imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
-    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=first.ir_version), target)
+    with whole_file(target) as partial:
+        onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=first.ir_version), partial)
+        open_onnx(partial)
+
+
+def _once(nodes: list[NodeProto], values: list[TensorProto]) -> list[TensorProto]:
+    """Return the values without those that are equal to another, which the nodes read instead."""
+    kept: dict[bytes, TensorProto] = {}
+    names = {}
+    for value in values:
+        name, value.name = value.name, ""
+        same = kept.setdefault(name.encode() if name.endswith(MARGIN) else value.SerializeToString(), value)
+        value.name = name
+        names[name] = same.name
+    for node in nodes:
+        node.input[:] = [names.get(name, name) for name in node.input]
+    return list(kept.values())

@@ -2,14 +2,33 @@
 
 import hashlib
 import io
+import re
 from collections import Counter
 
 import numpy as np
+import simplejpeg
 from PIL import Image
 
 from lib.errors import InputError
 
 SIDE = 32
+_MORE = re.compile(rb"\xff[\xe1-\xef\xfe]")  # JPEG markers of what more than pixels there is: EXIF, a profile, a text
+
+
+def decode_plain(content: bytes) -> np.ndarray | None:
+    """Return the pixels (uint8 32×32×3, RGB) of a plain JPEG, or None for all else, which is Pillow's to judge.
+
+    Plain is a whole JPEG of 32×32 in colour, with nothing that would turn it or change its colours, as those of CIFAKE
+    are. Its pixels are Pillow's, as both ask libjpeg-turbo for the same steps, in an eighth of the time.
+    """
+    if content[:3] != b"\xff\xd8\xff" or _MORE.search(content):
+        return None
+    try:
+        if simplejpeg.decode_jpeg_header(content)[:3] != (SIDE, SIDE, "YCbCr"):
+            return None
+        return simplejpeg.decode_jpeg(content, fastdct=False, fastupsample=False)
+    except ValueError:
+        return None
 
 
 def decode(files: list[tuple[str, bytes]]) -> tuple[np.ndarray, list[bytes], Counter[str]]:
@@ -21,6 +40,9 @@ def decode(files: list[tuple[str, bytes]]) -> tuple[np.ndarray, list[bytes], Cou
     pixels = np.empty((len(files), SIDE, SIDE, 3), np.uint8)
     converted: Counter[str] = Counter()
     for i, (name, content) in enumerate(files):
+        if (plain := decode_plain(content)) is not None:
+            pixels[i] = plain
+            continue
         try:
             with Image.open(io.BytesIO(content)) as opened:
                 image: Image.Image = opened

@@ -70,6 +70,7 @@ class Detector(pl.LightningModule):
         return torch.optim.AdamW(groups, self.learning_rate, weight_decay=self.weight_decay)
 
     def _log(self, stage: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        accuracy = (logits.argmax(1) == labels).float().mean()
+        classes = labels.argmax(1) if labels.is_floating_point() else labels  # of a teacher: lib.distil
+        accuracy = (logits.argmax(1) == classes).float().mean()
         figures = {f"{stage}/loss": loss.detach(), f"{stage}/acc": accuracy}
         self.log_dict(figures, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)

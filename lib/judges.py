@@ -1,4 +1,4 @@
-"""Processes that judge: what a picture costs is paid on other cores than the one where HTTP runs."""
+"""Processes that judge: the network computes on other cores than the one where HTTP runs."""
 
 import asyncio
 import os
@@ -11,32 +11,37 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lib.files import ROOT
-from lib.judge import Item, Seen, judge
 from lib.model import Model
 
 _LENGTH = struct.Struct("<Q")  # of a message, goes before it
 
 
 class Judge:
-    """Call `judge` in another process, one call at a time; a process that died is replaced at the next call."""
+    """Judge pictures in another process; one that died is replaced at the next call.
+
+    Calls are answered in turn: one that comes while another is judged saves the process the wait for it.
+    """
 
     def __init__(self, model: Path, threads: int) -> None:
         self._command = [sys.executable, "-m", "lib.judges", str(model.resolve()), str(threads)]
         self._process: Process | None = None
+        self._turn = asyncio.Lock()
 
     async def start(self) -> None:
         """Start the process and wait until its network is open."""
         self._process = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE, stdout=PIPE, cwd=ROOT)
-        await self._answer()
+        await _answer(self._process)
 
-    async def __call__(self, items: Sequence[Item]) -> list[Seen]:
-        """Return what `judge` makes of the items; raise RuntimeError where it, or its process, fails."""
-        if self._process is None or self._process.returncode is not None:
-            await self.start()
-        assert self._process and self._process.stdin
-        _write(self._process.stdin, items)
-        return await self._answer()
+    async def __call__(self, pictures: Sequence[np.ndarray]) -> list[float]:
+        """Return the margin of each picture (uint8 32×32×3), as `Model.margins`; raise RuntimeError where it fails."""
+        process = await self._alive()
+        assert process.stdin
+        _write(process.stdin, np.stack(pictures))
+        async with self._turn:  # waiters get it in the order in which they wrote
+            return await _answer(process)
 
     @property
     def pid(self) -> int | None:
@@ -49,17 +54,26 @@ class Judge:
             self._process.stdin.close()
             await self._process.wait()
 
-    async def _answer(self) -> Any:
-        assert self._process and self._process.stdout
-        try:
-            length = _LENGTH.unpack(await self._process.stdout.readexactly(_LENGTH.size))[0]
-            answer = pickle.loads(await self._process.stdout.readexactly(length))
-        except asyncio.IncompleteReadError:
-            code = await self._process.wait()
-            raise RuntimeError(f"the process that judges pictures ended with {code}") from None
-        if isinstance(answer, Exception):
-            raise RuntimeError("judging pictures failed") from answer
-        return answer
+    async def _alive(self) -> Process:
+        if self._process is None or self._process.returncode is not None:
+            async with self._turn:  # once those are told whose pictures were lost with the old one
+                if self._process is None or self._process.returncode is not None:
+                    await self.start()
+        assert self._process
+        return self._process
+
+
+async def _answer(process: Process) -> Any:
+    assert process.stdout
+    try:
+        length = _LENGTH.unpack(await process.stdout.readexactly(_LENGTH.size))[0]
+        answer = pickle.loads(await process.stdout.readexactly(length))
+    except asyncio.IncompleteReadError:
+        code = await process.wait()
+        raise RuntimeError(f"the process that judges pictures ended with {code}") from None
+    if isinstance(answer, Exception):
+        raise RuntimeError("judging pictures failed") from answer
+    return answer
 
 
 def _write(stream: Any, message: object) -> None:
@@ -68,7 +82,7 @@ def _write(stream: Any, message: object) -> None:
 
 
 def serve(path: str, threads: str) -> None:
-    """Answer calls of `judge` on the standard input and output until the input ends."""
+    """Answer with margins what comes on the standard input, on the standard output, until the input ends."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the service decides when to end, after its last answer
     answers = os.fdopen(os.dup(1), "wb")
@@ -78,7 +92,7 @@ def serve(path: str, threads: str) -> None:
     answers.flush()
     while head := sys.stdin.buffer.read(_LENGTH.size):
         try:
-            answer: object = judge(model, pickle.loads(sys.stdin.buffer.read(*_LENGTH.unpack(head))))
+            answer: object = model.margins(pickle.loads(sys.stdin.buffer.read(*_LENGTH.unpack(head))))
         except Exception as error:  # one call's failure is not the next one's
             answer = error
         _write(answers, answer)

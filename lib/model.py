@@ -13,7 +13,7 @@ from lib.errors import InputError
 from lib.files import ROOT, read_json
 
 INPUT, OUTPUT = "images", "logits"
-MARGIN = "margin"  # between the logits, below which a small network leaves an image to a large one (lib.cascade)
+MARGIN = "margin"  # between the logits, below which an image is worth more work (lib.cascade)
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,12 @@ class Model:
     def logits(self, pixels: np.ndarray, thorough: bool = False) -> np.ndarray:
         """Return the logits, float32 N×2, of pictures (uint8 N×32×32×3, RGB).
 
-        Where a small network answers what is easy (lib.cascade), all are those of the large one with `thorough`.
+        Where less work answers what is easy (lib.cascade), none is spared with `thorough`.
         """
         given = {INPUT: np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))}
-        if thorough and any(it.name == MARGIN for it in self.session.get_overridable_initializers()):
-            given[MARGIN] = np.array(np.inf, np.float32)
+        if thorough:
+            margins = (it.name for it in self.session.get_overridable_initializers() if it.name.endswith(MARGIN))
+            given |= dict.fromkeys(margins, np.array(np.inf, np.float32))
         return self.session.run([OUTPUT], given)[0]
 
     def margins(self, pixels: np.ndarray) -> list[float]:

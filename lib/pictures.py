@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
-from lib.decode import SIDE
+from lib.decode import SIDE, decode_plain
 from lib.errors import InputError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 50_000_000  # a larger picture is refused before it is decoded
+_SMALL_FILE, _SMALL_PICTURE = 16 * 2**10, 128 * 128  # bytes and pixels
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
@@ -37,11 +38,26 @@ def read_picture(content: bytes) -> Picture:
 
     Raises InputError for bytes that are no picture of FORMATS, are damaged, move, or have more than MAX_PIXELS.
     """
-    return decode_picture(open_picture(content))
+    return _plain(content) or _decoded(_opened(content))
 
 
-def open_picture(content: bytes) -> Image.Image:
-    """Read a picture's header alone, and refuse what it shows already, as `read_picture` does."""
+def read_small_picture(content: bytes) -> Picture | None:
+    """Decode a picture as `read_picture` does, or return None where that could take longer than a millisecond."""
+    if picture := _plain(content):
+        return picture
+    if len(content) > _SMALL_FILE:
+        return None
+    image = _opened(content)
+    return _decoded(image) if image.width * image.height <= _SMALL_PICTURE else None
+
+
+def _plain(content: bytes) -> Picture | None:
+    pixels = decode_plain(content)
+    return None if pixels is None else Picture(pixels, SIDE, SIDE)
+
+
+def _opened(content: bytes) -> Image.Image:
+    """Read a picture's header alone, and refuse what it shows already."""
     if not content:
         raise InputError("the file is empty: send a picture")
     with _in_one_sentence():
@@ -53,8 +69,7 @@ def open_picture(content: bytes) -> Image.Image:
         return image
 
 
-def decode_picture(image: Image.Image) -> Picture:
-    """Decode what `open_picture` opened; raises InputError where it is damaged."""
+def _decoded(image: Image.Image) -> Picture:
     with _in_one_sentence():
         width, height = image.size
         ImageOps.exif_transpose(image, in_place=True)

@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.datastructures import State
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lib import page
 from lib.batcher import Batcher, Busy, Pool
@@ -23,28 +24,36 @@ from lib.drift import read_reference
 from lib.drift_watch import DriftWatch
 from lib.errors import InputError
 from lib.forms import files_of
-from lib.judge import Judged, TooLarge
 from lib.judges import Judge
 from lib.model import Model
 from lib.occlusion import explanation
-from lib.pictures import Picture, read_picture
+from lib.pictures import Picture, read_picture, read_small_picture
 from lib.service_metrics import Measured, Metrics
 from lib.service_schema import ERRORS, FILE, Answer, Explain, Refusal, Unsure, form
 from lib.service_settings import ServiceSettings, read_settings
-from lib.short_way import ShortWay
+from lib.short_way import Json, ShortWay
 
 UNSURE = "UNSURE"
-SMALL_FILE = 16 * 2**10  # bytes; a larger one would keep what comes with it waiting
+Seen = tuple[Picture, float] | InputError  # a picture and the margin between its logits, or why there is none
 
 router = APIRouter()
 
 
-def create_app(settings: ServiceSettings | None = None) -> FastAPI:
+class Service(FastAPI):
+    """A FastAPI application that measures every request, reads its body whole, and has a short way to /predict/."""
+
+    front: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.front(scope, receive, send)
+
+
+def create_app(settings: ServiceSettings | None = None) -> Service:
     """Return the service, with its network open; where settings or network are wrong, exit and say why."""
     about = "Tells camera images from images of Stable Diffusion 1.4, both of 32×32 pixels."
     # Given as routes, not included as a router, which FastAPI would search twice for each request.
     routes = [*router.routes, *page.router.routes]
-    app = FastAPI(
+    app = Service(
         title="CIFAKE Lab", version=version("cifake-lab"), description=about, lifespan=_lifespan, routes=routes
     )
     try:
@@ -58,13 +67,15 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     state.settings, state.model, state.metrics = settings, model, metrics
     metrics.describe(settings.model, app.version, model.data)
     metrics.watch(lambda: state.batcher, state.drift)
-    paths = frozenset(route.path for route in routes)
-    handlers = {InputError: _refuse, RequestValidationError: _explain, Busy: _busy, StarletteHTTPException: _say}
-    app.add_middleware(ShortWay, path=app.url_path_for("predict"), endpoint=predict, handlers=handlers)
-    app.add_middleware(WholeBody, most=settings.max_body, memory=settings.memory, seconds=settings.body_seconds)
-    app.add_middleware(Measured, metrics=metrics, paths=paths)
-    for kind, handler in (*handlers.items(), (Exception, _fail)):
+    handlers = {
+        InputError: _refuse, RequestValidationError: _explain, Busy: _busy, StarletteHTTPException: _say,
+        Exception: _fail,
+    }  # fmt: skip
+    for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
+    short = ShortWay(super(Service, app).__call__, app.url_path_for("predict"), partial(_plainly, app), handlers)
+    whole = WholeBody(short, settings.max_body, settings.memory, settings.body_seconds)
+    app.front = Measured(whole, metrics, frozenset(route.path for route in routes))
     return app
 
 
@@ -75,18 +86,30 @@ async def predict(request: Request, unsure: Unsure = False, explain: Explain = F
     `prediction` is FAKE or REAL (or UNSURE, if asked for), `probs` what the network says, `calibrated` what that is
     worth on pictures like those it knows; `warning` says when this one, or the last ones, are not of that kind.
     """
-    contents, state = _files(request, most=8), request.app.state
+    state = request.app.state
+    picture, answer = await _one(state, request.scope, unsure)
+    if explain:
+        # Of one network for all parts of the picture, or their difference would say nothing.
+        explain_it = partial(explanation, partial(state.model.logits, thorough=True))
+        answer["explanation"] = asdict(await state.explainers.run(explain_it, picture.pixels))
+    return Json(answer)
+
+
+async def _plainly(app: Service, scope: Scope) -> dict[str, Any]:
+    """Answer as `predict` does where nothing is asked for."""
+    scope["app"] = app
+    return (await _one(app.state, scope, unsure=False))[1]
+
+
+async def _one(state: State, scope: Scope, unsure: bool) -> tuple[Picture, dict[str, Any]]:
+    contents = _files(scope, most=8)
     if len(contents) > 1:
         raise HTTPException(400, "the form has several files: send one, or all to /predict/batch")
     (seen,) = await _judged(state, contents)
     answer = _answer(state, seen, unsure)
     if isinstance(seen, InputError):
         raise seen
-    if explain:
-        # Of one network for all parts of the picture, or their difference would say nothing.
-        explain_it = partial(explanation, partial(state.model.logits, thorough=True))
-        answer["explanation"] = asdict(await state.explainers.run(explain_it, seen.picture.pixels))
-    return JSONResponse(answer)
+    return seen[0], answer
 
 
 @router.post(
@@ -101,8 +124,8 @@ async def predict_batch(request: Request, unsure: Unsure = False) -> Response:
     How many one request may hold is the setting `files`, 64 if nothing else is said.
     """
     state = request.app.state
-    contents = _files(request, most=state.settings.files)
-    return JSONResponse([_answer(state, seen, unsure) for seen in await _judged(state, contents)])
+    contents = _files(request.scope, most=state.settings.files)
+    return Json([_answer(state, seen, unsure) for seen in await _judged(state, contents)])
 
 
 @router.get("/health")
@@ -117,39 +140,39 @@ async def metrics(request: Request) -> Response:
     return Response(request.app.state.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _files(request: Request, most: int) -> list[bytes]:
-    return files_of(request.scope["body"], request.headers.get("content-type", ""), most)
+def _files(scope: Scope, most: int) -> list[bytes]:
+    content_type = dict(scope["headers"]).get(b"content-type", b"")
+    return files_of(scope["body"], content_type.decode("latin-1"), most)
 
 
-async def _judged(state: State, contents: list[bytes]) -> list[Judged | InputError]:
-    """Have files judged, large ones decoded in a thread first; return for each what came out, or why nothing did."""
-    items = [content if len(content) <= SMALL_FILE else await _decoded(state, content) for content in contents]
-    seen = await state.batcher.answer(items)
-    if late := [k for k, it in enumerate(seen) if isinstance(it, TooLarge)]:
-        items = [await _decoded(state, contents[k]) for k in late]
-        for k, it in zip(late, await state.batcher.answer(items), strict=True):
-            seen[k] = it
-    return seen
+async def _judged(state: State, contents: list[bytes]) -> list[Seen]:
+    """Decode files and have them judged; return for each what came out, or why nothing did."""
+    read = [await _read(state, content) for content in contents]
+    pictures = [it for it in read if isinstance(it, Picture)]
+    margins = iter(await state.batcher.answer([picture.pixels for picture in pictures]))
+    return [(it, next(margins)) if isinstance(it, Picture) else it for it in read]
 
 
-async def _decoded(state: State, content: bytes) -> Picture | InputError:
+async def _read(state: State, content: bytes) -> Picture | InputError:
+    """Decode a file, in a thread where that takes long."""
     try:
-        return await state.decoders.run(read_picture, content)
+        return read_small_picture(content) or await state.decoders.run(read_picture, content)
     except InputError as error:
         return error
 
 
-def _answer(state: State, seen: Judged | InputError, unsure: bool) -> dict[str, Any]:
+def _answer(state: State, seen: Seen, unsure: bool) -> dict[str, Any]:
     """Return the answer about a picture, or why there is none; count it, and remember the picture."""
     if isinstance(seen, InputError):
-        state.metrics.answers.labels("refused").inc()
+        state.metrics.answered("refused")
         return {"error": str(seen)}
-    state.drift.add(seen.picture.pixels)
-    verdict = state.model.verdict(seen.margin)
-    answer = vars(verdict) | {"warning": seen.picture.warning or state.drift.warning}
+    picture, margin = seen
+    state.drift.add(picture.pixels)
+    verdict = state.model.verdict(margin)
+    answer = vars(verdict) | {"warning": picture.warning or state.drift.warning}
     if unsure and verdict.unsure:
         answer["prediction"] = UNSURE
-    state.metrics.answers.labels(answer["prediction"]).inc()
+    state.metrics.answered(answer["prediction"])
     return answer
 
 
@@ -161,7 +184,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     judges = [Judge(settings.model, settings.threads) for _ in range(processes)]
     await asyncio.gather(*(judge.start() for judge in judges))
     state.metrics.watch_processes(judges)
-    state.batcher = Batcher(judges, settings.batch, settings.queue, state.metrics.batches.observe)
+    # Twice each: a process has its next batch at hand when it is done with one.
+    state.batcher = Batcher(judges * 2, settings.batch, settings.queue, state.metrics.batches.observe)
     state.decoders, state.explainers = Pool(2, settings.large), Pool(1, settings.explanations)
     watching = asyncio.create_task(_watch(state.drift, settings.drift_seconds))
     yield
@@ -197,7 +221,7 @@ async def _say(request: Request, error: StarletteHTTPException) -> JSONResponse:
 
 
 async def _busy(request: Request, error: Busy) -> JSONResponse:
-    request.app.state.metrics.answers.labels("overloaded").inc()
+    request.app.state.metrics.answered("overloaded")
     return JSONResponse({"detail": "too much to do: try again in a second"}, 503, {"Retry-After": "1"})
 
 

@@ -21,6 +21,7 @@ from lib.artifacts import wandb_mode
 from lib.batches import Augmentation, PackData
 from lib.detector import Detector
 from lib.device import choose_device
+from lib.distil import Teacher
 from lib.errors import InputError
 from lib.files import write_json
 from lib.history import History
@@ -39,13 +40,15 @@ def train(
     wandb: str = "disabled",
     progress: bool = True,
     start: dict[str, Tensor] | None = None,
+    teacher: Teacher | None = None,
 ) -> Network:
     """Train on the pack and return the network of the epoch with the best validation accuracy.
 
     Writes to `folder`: `history.csv` (a row an epoch), `weights.safetensors`, `run.json`, and under
     `checkpoints/` what a killed run resumes from: the same settings, data and code go on, anything else starts
     afresh. `wandb` is "auto" (online with a WANDB_API_KEY, offline without), "online", "offline" or "disabled".
-    `start` holds weights to begin with, by their names in the network; the others begin at random.
+    `start` holds weights to begin with, by their names in the network; the others begin at random. A
+    `teacher` has a say in what is learnt of each image.
     Raises InputError when the loss is no longer finite or the device runs out of memory.
     """
     device = choose_device(settings.accelerator)
@@ -60,13 +63,15 @@ def train(
     parameters, macs = count_parameters(network), count_macs(network)
     detector = Detector(network.to(memory_format=torch.channels_last), settings)
     augmentation = Augmentation(settings.flip, settings.shift, settings.degrade)
-    data = PackData(pack, settings.batch_size, augmentation, settings.seed, settings.train_images)
+    data = PackData(pack, settings.batch_size, augmentation, settings.seed, settings.train_images, teacher)
     network.fit(data.some_images())
     work = {"settings": {**asdict(settings), "threads": threads}, "lib_hash": code, **pack.identity()}
     if start:
         if unknown := network.load_state_dict(start, strict=False).unexpected_keys:
             raise InputError(f"{settings.network} has no weights {unknown[0]!r}: start from those of the same network")
         work["start"] = hashlib.sha256(b"".join(start[key].numpy().tobytes() for key in sorted(start))).hexdigest()
+    if teacher:
+        work["teacher"] = teacher.identity()
     checkpoints = folder / "checkpoints"
     claim(checkpoints, work)
     last = checkpoints / "last.ckpt"

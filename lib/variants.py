@@ -47,13 +47,14 @@ def onnx_variants(
     pruned: float,
     folder: Path,
     threads: int,
+    second_view: Callable[[Path, Path], None] | None = None,
     small_first: Callable[[Path, Path], None] | None = None,
 ) -> Built:
     """Write the network's ONNX variants to `folder` and open them; the plain export comes first.
 
     `images` (uint8 N×3×32×32, of the training split) calibrate 8-bit integers and renew the statistics of a pruned
-    network; `pruned` is the share of weights, or of channels, that pruning takes. `small_first` puts another network
-    before the one in its first argument, and writes both to its second (lib.cascade).
+    network; `pruned` is the share of weights, or of channels, that pruning takes. `second_view` and `small_first`, if
+    given, make of the ONNX file in their first argument the one in their second (lib.cascade).
     """
     plain = folder / "float32.onnx"
     one_view = copy.deepcopy(network)
@@ -74,8 +75,12 @@ def onnx_variants(
             prune_channels(network, pruned, torch.from_numpy(images)), file
         ),
     }
+    large = folder / "int8.onnx"
+    if second_view and network.mirror:
+        exports["int8, second view if unsure"] = partial(second_view, folder / "int8-one-view.onnx")
+        large = folder / "int8-second-view-if-unsure.onnx"
     if small_first:
-        exports["int8, small network first"] = partial(small_first, folder / "int8.onnx")
+        exports["int8, small network first"] = partial(small_first, large)
     variants, unavailable = {}, {}
     for name, export in exports.items():
         if name.endswith("one view") and not network.mirror:

@@ -27,7 +27,9 @@
 checkpoint = ""  # type: str a file of weights ("": those of 02_train)
 small_network = "texture_net_tiny"  # type: str answers what is easy, before the network itself ("": none)
 small_epochs = 8  # type: int
+small_taught = 0.7  # type: float share of what it learns that is the network's answer; the rest is the label
 small_error = 0.05  # type: float how many of the small network's answers may be wrong
+view_error = 0.05  # type: float how many of the network's answers after one view may be wrong
 calibration_images = 256  # type: int training images that give the ranges of 8-bit integers
 pruned = 0.3  # type: float share of the weights, or of the channels, that pruning takes
 max_loss = 0.1  # type: float points of accuracy that what is served may lose
@@ -58,8 +60,9 @@ import torch
 from lib import plots, plots_export
 from lib.artifacts import log_model
 from lib.calibration import at_temperature, fit_temperature
-from lib.cascade import cascade
+from lib.cascade import second_view, small_first
 from lib.choice import answers, choose, cost_table, judge, kept_table, measure, table_of
+from lib.distil import Teacher
 from lib.export import TOLERANCE, export_onnx
 from lib.files import project_path, read_json, write_json
 from lib.metrics import evaluate, percent
@@ -100,19 +103,20 @@ print(f"ONNX Runtime's logits are within {TOLERANCE:g} of PyTorch's: {apart <= T
 
 # %% [markdown]
 # ## A small network for what is easy
-# Trained as the network itself was, on the same images. It answers alone where it is sure, and the int8 variant of the
-# network judges the rest: both in one file.
+# Trained on the same images as the network itself, from whose answers it learns too. It answers alone where it is sure; the
+# rest is the network's, in int8, which in turn looks at the mirror image only where one view leaves it unsure.
 
 # %%
 drawn = np.random.default_rng(0).choice(pack.rows("train"), calibration_images, replace=False)
 calibration = np.ascontiguousarray(pack.images[np.sort(drawn)].transpose(0, 3, 1, 2))
-small_first = None
+val_labelled = val_images, labels[val]
+first = None
 if small_network:
     small_folder, recipe = figures.parent / "small", read_json(weights.with_name("run.json"))["parameters"]
     own = {"network": small_network, "epochs": small_epochs, "mirror": False}
-    train(pack, Settings(**recipe | own), small_folder, wandb)
+    train(pack, Settings(**recipe | own), small_folder, wandb, teacher=Teacher(network, small_taught))
     small = load_weights(small_folder / "weights.safetensors")
-    small_first = partial(cascade, small, calibration, (val_images, labels[val]), small_error)
+    first = partial(small_first, small, calibration, val_labelled, small_error)
     work = [f"{count_macs(it) / 1e6:.1f}" for it in (small, network)]
     print(f"{small_network}: {work[0]} million multiply-accumulates an image, where the network itself has {work[1]}")
 
@@ -121,7 +125,8 @@ if small_network:
 # 8-bit integers hold the filters and activations of all convolutions but the first two; training images give their ranges.
 
 # %%
-variants, unavailable = onnx_variants(network, calibration, pruned, figures.parent / "variants", threads, small_first)
+second = partial(second_view, val=val_labelled, error=view_error)
+variants, unavailable = onnx_variants(network, calibration, pruned, figures.parent / "variants", threads, second, first)
 by_pytorch, failed = torch_variants(network, weights)
 variants, unavailable = variants | by_pytorch, unavailable | failed
 logits = answers(variants, val_images)
@@ -162,8 +167,7 @@ plots_export.speed_and_change(entries, max_loss, served)
 # Temperature and threshold of another variant need not fit it, so both are fitted anew on validation.
 
 # %% tags=["nbval-ignore-output"]
-first = next(iter(entries))
-tables = {name: table_of(logits[name], labels[val]) for name in dict.fromkeys((first, served))}
+tables = {name: table_of(logits[name], labels[val]) for name in dict.fromkeys((next(iter(entries)), served))}
 temperatures = {name: fit_temperature(table) for name, table in tables.items()}
 calibrated = at_temperature(tables[served], temperatures[served])
 threshold = unsure_below(calibrated, unsure_error)

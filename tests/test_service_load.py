@@ -26,11 +26,9 @@ from lib.drift import image_statistics, read_reference
 from lib.drift_watch import DriftWatch
 from lib.errors import InputError
 from lib.files import ROOT
-from lib.judge import Judged, TooLarge, judge
 from lib.judges import Judge
 from lib.model import Model, released
 from lib.occlusion import Explanation
-from lib.pictures import read_picture
 from lib.release import REFERENCE
 from lib.service import create_app
 from lib.service_settings import read_settings
@@ -120,30 +118,23 @@ def test_a_full_queue_takes_nothing_a_failed_batch_fails_alone_and_closing_answe
     asyncio.run(use())
 
 
-def test_judging_keeps_the_order_and_says_of_each_why_it_has_no_verdict() -> None:
-    model, refused = Model(released()), InputError("was refused before")
-    wide = encoded(np.zeros((300, 300, 3), np.uint8), "PNG")
-    seen = judge(model, [PICTURE, b"no", wide, read_picture(PICTURE), refused])
-    assert [type(it) for it in seen] == [Judged, InputError, TooLarge, Judged, InputError]
-    assert seen[0].margin == pytest.approx(seen[3].margin, abs=1e-5)
-    assert seen[4] is refused
-    assert judge(model, [b"no"])[0].args == (
-        "the file is no picture that can be read: send JPEG, PNG, WEBP, GIF, BMP, TIFF",
-    )
+def test_a_process_judges_in_turn_and_one_that_dies_is_replaced() -> None:
+    first, second = NOISE, NOISE[::-1]
+    margins = Model(released()).margins(np.stack([first, second]))
 
-
-def test_a_process_that_dies_is_replaced_and_one_call_fails_alone() -> None:
     async def use() -> None:
         process = Judge(released(), 1)
         await process.start()
-        assert isinstance((await process([PICTURE]))[0], Judged)
+        together = await asyncio.gather(process([first]), process([second]), process([first, second]))
+        assert np.concatenate(together) == pytest.approx(margins * 2, abs=1e-4)
         with pytest.raises(RuntimeError, match="judging pictures failed"):
-            await process(None)
-        assert isinstance((await process([PICTURE]))[0], Judged), "a failure ends nothing"
+            await process([NOISE[:5]])
+        assert await process([first]) == pytest.approx(margins[:1], abs=1e-4), "a failure ends nothing"
         process._process.kill()
-        with pytest.raises(RuntimeError, match="ended with -9"):
-            await process([PICTURE])
-        assert isinstance((await process([PICTURE]))[0], Judged)
+        lost = await asyncio.gather(process([first]), process([first]), return_exceptions=True)
+        assert [str(error) for error in lost] == ["the process that judges pictures ended with -9"] * 2
+        again = await asyncio.gather(process([first]), process([second]))
+        assert np.concatenate(again) == pytest.approx(margins, abs=1e-4)
         await process.close()
         assert process._process.returncode == 0
 
@@ -178,13 +169,13 @@ def test_past_its_capacity_it_says_so_stays_alive_and_recovers(service, monkeypa
     with ThreadPoolExecutor(8) as users:
         replies = [users.submit(client.post, "/predict/", files=FORM) for _ in range(8)]
         deadline = time.time() + 10
-        while sum(reply.done() for reply in replies) < 5 and time.time() < deadline:
+        while sum(reply.done() for reply in replies) < 4 and time.time() < deadline:
             time.sleep(0.01)
         assert client.get("/health").status_code == 200, "it answers while the network is busy"
         assert "cifake_queue_pictures 2.0" in client.get("/metrics").text
         go_on.set()
     codes = sorted(reply.result().status_code for reply in replies)
-    assert codes == [200] * 3 + [503] * 5
+    assert codes == [200] * 4 + [503] * 4, "one is judged, one at hand, two wait"
     refused = next(reply.result() for reply in replies if reply.result().status_code == 503)
     assert (refused.headers["retry-after"], refused.json()) == (
         "1",

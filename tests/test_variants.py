@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lib import choice
-from lib.cascade import cascade, join
+from lib.cascade import join, second_view, small_first
 from lib.choice import answers, choose, judge, measure
 from lib.errors import InputError
 from lib.export import export_onnx
@@ -170,12 +170,14 @@ def test_a_small_network_answers_what_is_easy_and_the_large_one_the_rest(
 ) -> None:
     small, large = (open_onnx(file).run(None, {"images": images})[0] for file in pair)
     apart = np.abs(small[:, 0] - small[:, 1])
+    graphs = [onnx.load(file) for file in pair]
     for margin in (0.0, float(np.median(apart)), np.inf):
-        join(*pair, margin, 0.5, tmp_path / "both.onnx")
-        both = open_onnx(tmp_path / "both.onnx").run(None, {"images": images})[0]
-        expected = np.where((apart < margin)[:, None], large, small / 2)
-        np.testing.assert_allclose(both, expected, atol=1e-5)
-    join(*pair, 0.0, 1.0, tmp_path / "both.onnx")
+        for mean, then in ((False, large), (True, (small / 2 + large) / 2)):
+            join(*graphs, margin, tmp_path / "both.onnx", 0.5, mean)
+            both = open_onnx(tmp_path / "both.onnx").run(None, {"images": images})[0]
+            expected = np.where((apart < margin)[:, None], then, small / 2)
+            np.testing.assert_allclose(both, expected, atol=1e-5)
+    join(*graphs, 0.0, tmp_path / "both.onnx")
     pixels = images.transpose(0, 2, 3, 1)
     np.testing.assert_allclose(Model(tmp_path / "both.onnx").logits(pixels), small, atol=1e-5)
     np.testing.assert_allclose(Model(tmp_path / "both.onnx").logits(pixels, thorough=True), large, atol=1e-5)
@@ -190,11 +192,35 @@ def test_the_small_network_answers_alone_only_where_it_keeps_the_stated_error(
     labels = truth.argmax(1)
     small, large = copy.deepcopy(network), REFERENCE / "model.onnx"
     small.mirror = False
-    cascade(small, images[:64], (images, labels), 0.05, large, tmp_path / "both.onnx")
+    small_first(small, images[:64], (images, labels), 0.05, large, tmp_path / "both.onnx")
     model, pixels = Model(tmp_path / "both.onnx"), images.transpose(0, 2, 3, 1)
     alone = np.abs(model.logits(pixels) - Model(large).logits(pixels)).max(1) > 1e-4
     assert 0.5 < alone.mean() <= 1
     assert (model.logits(pixels)[alone].argmax(1) != labels[alone]).mean() <= 0.05
     with pytest.raises(InputError, match=r"nowhere shown to err in at most 0.00%: train it longer"):
-        cascade(small, images[:64], (images, 1 - labels), 1e-6, large, tmp_path / "none.onnx")
+        small_first(small, images[:64], (images, 1 - labels), 1e-6, large, tmp_path / "none.onnx")
     assert not (tmp_path / "none.onnx").exists()
+
+
+def test_a_second_view_is_taken_only_where_one_leaves_the_network_unsure(
+    images: np.ndarray, network: Network, tmp_path: Path
+) -> None:
+    with torch.no_grad():
+        labels = network(torch.from_numpy(images)).numpy().argmax(1)
+    one_view = copy.deepcopy(network)
+    one_view.mirror = False
+    export_onnx(one_view, tmp_path / "one.onnx")
+    second_view(tmp_path / "one.onnx", tmp_path / "both.onnx", (images, labels), 0.05)
+    one, both = (Model(tmp_path / name) for name in ("one.onnx", "both.onnx"))
+    pixels = images.transpose(0, 2, 3, 1)
+    two = (one.logits(pixels) + one.logits(pixels[:, :, ::-1])) / 2
+    looked_again = np.abs(both.logits(pixels) - one.logits(pixels)).max(1) > 1e-4
+    assert 0 < looked_again.mean() < 0.5
+    np.testing.assert_allclose(both.logits(pixels)[looked_again], two[looked_again], atol=1e-4)
+    np.testing.assert_allclose(both.logits(pixels, thorough=True), two, atol=1e-4)
+    assert (tmp_path / "both.onnx").stat().st_size < 1.02 * (tmp_path / "one.onnx").stat().st_size
+
+    export_onnx(build_network("plain_16_32", [120.0] * 3, [60.0] * 3), tmp_path / "small.onnx")
+    join(onnx.load(tmp_path / "small.onnx"), onnx.load(tmp_path / "both.onnx"), 0.1, tmp_path / "three.onnx")
+    three = Model(tmp_path / "three.onnx")
+    np.testing.assert_allclose(three.logits(pixels, thorough=True), two, atol=1e-4)
