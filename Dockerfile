@@ -14,8 +14,8 @@ COPY requirements.txt .
 
 # The service's own packages, at the lock's versions; uv checks the hashes of a constraints file too.
 FROM installer AS service
-RUN uv pip install --no-cache --constraints requirements.txt fastapi numpy onnxruntime pillow \
-    httptools prometheus-client pydantic-settings python-multipart pyyaml scipy tqdm uvicorn uvloop setuptools
+RUN uv pip install --no-cache --constraints requirements.txt fastapi httptools multipart \
+    numpy onnxruntime pillow prometheus-client pydantic-settings pyyaml scipy simplejpeg tqdm uvicorn uvloop setuptools
 COPY pyproject.toml README.md ./
 COPY lib lib
 RUN uv pip install --no-cache --no-deps --no-build-isolation . && uv pip uninstall setuptools
@@ -29,7 +29,7 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health')"]
 CMD ["uvicorn", "--factory", "lib.service:create_app", "--host", "0.0.0.0", "--no-access-log", \
-     "--timeout-graceful-shutdown", "60"]
+     "--no-proxy-headers", "--no-server-header", "--timeout-graceful-shutdown", "60"]
 
 FROM installer AS project
 RUN uv pip install --no-cache --require-hashes --compile-bytecode -r requirements.txt

@@ -1,10 +1,10 @@
 """Count answers a second, ours against the earlier design: `python benchmarks/service.py [SOURCE] [ROUNDS]`.
 
-Both run under uvicorn with uvloop, httptools, one worker and no access log, and get the same 512 pictures of SOURCE
-(the sample, if nothing else is said; our small network is less often sure of those than of CIFAKE's) in turn from wrk,
-which runs on the same cores (Debian's package `wrk`). The earlier design is a student project's: FastAPI, eager
-PyTorch, the 64-128 network (with random weights: they do not change its speed), one picture a forward pass in an
-`async def`.
+Both run under uvicorn with uvloop, httptools, one worker and the options of `make serve`, and get the same 512 pictures
+of SOURCE (the sample, if nothing else is said; our small network is less often sure of those than of CIFAKE's) in turn
+from wrk, which runs on the same cores (Debian's package `wrk`). The earlier design is a student project's: FastAPI,
+eager PyTorch, the 64-128 network (with random weights: they do not change its speed), one picture a forward pass in
+an `async def`.
 Each round measures both, one after the other, at 1, 64 and 512 connections.
 """
 
@@ -36,6 +36,7 @@ CONNECTIONS = (1, 64, 512)
 SECONDS = 5
 PICTURES = 512
 SERVICES = {"earlier": ["--app-dir", str(Path(__file__).parent), "service:earlier"], "ours": ["lib.service:create_app"]}
+_AS_SERVED = ("--no-access-log", "--no-proxy-headers", "--no-server-header")  # as `make serve` does
 _SCRIPT = """
 local requests, turn = {}, 0
 function init()
@@ -135,7 +136,7 @@ def running(name: str) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    options = ["--factory", "--port", str(port), "--no-access-log", "--log-level", "warning"]
+    options = ["--factory", "--port", str(port), "--log-level", "warning", *_AS_SERVED]
     server = subprocess.Popen([sys.executable, "-m", "uvicorn", *options, *SERVICES[name]], cwd=ROOT)
     address = f"http://127.0.0.1:{port}"
     try:
