@@ -26,7 +26,7 @@ Labelled = tuple[np.ndarray, np.ndarray]  # images (uint8 N×3×32×32) and labe
 
 
 def small_first(
-    small: Network, calibration: np.ndarray, val: Labelled, error: float, large: Path, target: Path
+    small: Network, calibration: np.ndarray, val: Labelled, large: Path, target: Path, error: float
 ) -> None:
     """Write to `target` a network that asks `large` (ONNX) only about images of which `small` is not sure.
 

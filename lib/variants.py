@@ -1,7 +1,7 @@
 """Variants of one network: other files for ONNX Runtime, and other ways for PyTorch to run it."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,13 +48,13 @@ def onnx_variants(
     folder: Path,
     threads: int,
     second_view: Callable[[Path, Path], None] | None = None,
-    small_first: Callable[[Path, Path], None] | None = None,
+    small_first: Mapping[float, Callable[[Path, Path], None]] | None = None,
 ) -> Built:
     """Write the network's ONNX variants to `folder` and open them; the plain export comes first.
 
     `images` (uint8 N×3×32×32, of the training split) calibrate 8-bit integers and renew the statistics of a pruned
     network; `pruned` is the share of weights, or of channels, that pruning takes. `second_view` and `small_first`, if
-    given, make of the ONNX file in their first argument the one in their second (lib.cascade).
+    given, make of the ONNX file in their first argument the one in their second (lib.cascade); the latter by error.
     """
     plain = folder / "float32.onnx"
     one_view = copy.deepcopy(network)
@@ -79,8 +79,8 @@ def onnx_variants(
     if second_view and network.mirror:
         exports["int8, second view if unsure"] = partial(second_view, folder / "int8-one-view.onnx")
         large = folder / "int8-second-view-if-unsure.onnx"
-    if small_first:
-        exports["int8, small network first"] = partial(small_first, large)
+    for error, put_first in (small_first or {}).items():
+        exports[f"int8, small network first, {error:.2%}"] = partial(put_first, large)
     variants, unavailable = {}, {}
     for name, export in exports.items():
         if name.endswith("one view") and not network.mirror:

@@ -28,7 +28,7 @@ checkpoint = ""  # type: str a file of weights ("": those of 02_train)
 small_network = "texture_net_tiny"  # type: str answers what is easy, before the network itself ("": none)
 small_epochs = 8  # type: int
 small_taught = 0.7  # type: float share of what it learns that is the network's answer; the rest is the label
-small_error = 0.05  # type: float how many of the small network's answers may be wrong
+small_errors = [0.05]  # type: list how many of the small network's answers may be wrong; each makes a variant
 view_error = 0.05  # type: float how many of the network's answers after one view may be wrong
 calibration_images = 256  # type: int training images that give the ranges of 8-bit integers
 pruned = 0.3  # type: float share of the weights, or of the channels, that pruning takes
@@ -110,13 +110,13 @@ print(f"ONNX Runtime's logits are within {TOLERANCE:g} of PyTorch's: {apart <= T
 drawn = np.random.default_rng(0).choice(pack.rows("train"), calibration_images, replace=False)
 calibration = np.ascontiguousarray(pack.images[np.sort(drawn)].transpose(0, 3, 1, 2))
 val_labelled = val_images, labels[val]
-first = None
+first = {}
 if small_network:
     small_folder, recipe = figures.parent / "small", read_json(weights.with_name("run.json"))["parameters"]
     own = {"network": small_network, "epochs": small_epochs, "mirror": False}
     train(pack, Settings(**recipe | own), small_folder, wandb, teacher=Teacher(network, small_taught))
     small = load_weights(small_folder / "weights.safetensors")
-    first = partial(small_first, small, calibration, val_labelled, small_error)
+    first = {error: partial(small_first, small, calibration, val_labelled, error=error) for error in small_errors}
     work = [f"{count_macs(it) / 1e6:.1f}" for it in (small, network)]
     print(f"{small_network}: {work[0]} million multiply-accumulates an image, where the network itself has {work[1]}")
 

@@ -192,13 +192,13 @@ def test_the_small_network_answers_alone_only_where_it_keeps_the_stated_error(
     labels = truth.argmax(1)
     small, large = copy.deepcopy(network), REFERENCE / "model.onnx"
     small.mirror = False
-    small_first(small, images[:64], (images, labels), 0.05, large, tmp_path / "both.onnx")
+    small_first(small, images[:64], (images, labels), large, tmp_path / "both.onnx", 0.05)
     model, pixels = Model(tmp_path / "both.onnx"), images.transpose(0, 2, 3, 1)
     alone = np.abs(model.logits(pixels) - Model(large).logits(pixels)).max(1) > 1e-4
     assert 0.5 < alone.mean() <= 1
     assert (model.logits(pixels)[alone].argmax(1) != labels[alone]).mean() <= 0.05
     with pytest.raises(InputError, match=r"nowhere shown to err in at most 0.00%: train it longer"):
-        small_first(small, images[:64], (images, 1 - labels), 1e-6, large, tmp_path / "none.onnx")
+        small_first(small, images[:64], (images, 1 - labels), large, tmp_path / "none.onnx", 1e-6)
     assert not (tmp_path / "none.onnx").exists()
 
 
