@@ -21,7 +21,7 @@
 # **Reads** the pack of [01_data](01_data.ipynb) and the weights of [02_train](02_train.ipynb), or any others.
 # **Writes** `model.onnx`, the network as it is; `served.onnx`, the variant that won, with its calibration in `served.json`;
 # `export.json`, all figures.
-# **Takes** a minute on the sample; on CIFAKE twelve minutes on two cores.
+# **Takes** a minute on the sample; on CIFAKE twenty minutes on two cores.
 
 # %% tags=["parameters"]
 checkpoint = ""  # type: str a file of weights ("": those of 02_train)
