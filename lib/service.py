@@ -11,15 +11,13 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.datastructures import State
-from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lib import page
-from lib.batcher import Batcher, Busy, Pool
+from lib.batcher import Batcher, Pool
 from lib.body import WholeBody
 from lib.drift import read_reference
 from lib.drift_watch import DriftWatch
@@ -29,6 +27,7 @@ from lib.judges import Judge
 from lib.model import Model
 from lib.occlusion import explanation
 from lib.pictures import Picture, read_picture, read_small_picture
+from lib.service_errors import HANDLERS
 from lib.service_metrics import Measured, Metrics
 from lib.service_schema import ERRORS, FILE, Answer, Explain, Refusal, Unsure, form
 from lib.service_settings import ServiceSettings, read_settings
@@ -68,13 +67,9 @@ def create_app(settings: ServiceSettings | None = None) -> Service:
     state.settings, state.model, state.metrics = settings, model, metrics
     metrics.describe(settings.model, app.version, model.data)
     metrics.watch(lambda: state.batcher, state.drift)
-    handlers = {
-        InputError: _refuse, RequestValidationError: _explain, Busy: _busy, StarletteHTTPException: _say,
-        Exception: _fail,
-    }  # fmt: skip
-    for kind, handler in handlers.items():
+    for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)
-    short = ShortWay(super(Service, app).__call__, app.url_path_for("predict"), partial(_plainly, app), handlers)
+    short = ShortWay(super(Service, app).__call__, app.url_path_for("predict"), partial(_plainly, app), HANDLERS)
     whole = WholeBody(short, settings.max_body, settings.memory, settings.body_seconds)
     app.front = Measured(whole, metrics, frozenset(route.path for route in routes))
     return app
@@ -206,27 +201,3 @@ async def _watch(drift: DriftWatch, seconds: float) -> None:
     while True:
         await asyncio.sleep(seconds)
         await asyncio.to_thread(drift.update)
-
-
-async def _refuse(request: Request, error: InputError) -> JSONResponse:
-    return JSONResponse({"detail": str(error)}, 400)
-
-
-async def _explain(request: Request, error: RequestValidationError) -> JSONResponse:
-    """Answer with a sentence where FastAPI would list what it expected."""
-    name = error.errors()[0]["loc"][-1]
-    return JSONResponse({"detail": f"the query parameter {name!r} is of another type: see /docs"}, 422)
-
-
-async def _say(request: Request, error: StarletteHTTPException) -> JSONResponse:
-    said = {404: "there is nothing at this address: see /docs", 405: "this address has another method: see /docs"}
-    return JSONResponse({"detail": said.get(error.status_code, error.detail)}, error.status_code, error.headers)
-
-
-async def _busy(request: Request, error: Busy) -> JSONResponse:
-    request.app.state.metrics.answered("overloaded")
-    return JSONResponse({"detail": "too much to do: try again in a second"}, 503, {"Retry-After": "1"})
-
-
-async def _fail(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": "the service failed at this request, not you: its log says why"}, 500)

@@ -76,6 +76,7 @@ from lib.training import train
 from lib.variants import onnx_variants, torch_variants
 from lib.weights import load_weights
 
+# %%
 plots.use_style()
 torch.set_num_threads(threads or os.cpu_count())
 
