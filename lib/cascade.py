@@ -95,12 +95,10 @@ def join(
         MARGIN: np.array(margin, np.float32),
         "scale": np.array(scale, np.float32),
         "last": np.array([1], np.int64),
-        "half": np.array(0.5, np.float32),
     }
     both = [
         helper.make_node("GatherND", ["scaled", "rows"], ["before"]),
-        helper.make_node("Add", ["before", f"large_{OUTPUT}"], ["sum"]),
-        helper.make_node("Mul", ["sum", "half"], ["mean"]),
+        helper.make_node("Mean", ["before", f"large_{OUTPUT}"], ["mean"]),
     ]
     nodes = [
         helper.make_node("Identity", [INPUT], [f"small_{INPUT}"]),
