@@ -14,8 +14,8 @@ COPY requirements.txt .
 
 # The service's own packages, at the lock's versions; uv checks the hashes of a constraints file too.
 FROM installer AS service
-RUN uv pip install --no-cache --constraints requirements.txt fastapi httptools multipart \
-    numpy onnxruntime pillow prometheus-client pydantic-settings pyyaml scipy simplejpeg tqdm uvicorn uvloop setuptools
+RUN uv pip install --no-cache --constraints requirements.txt fastapi fastapi-offline httptools \
+    multipart numpy onnxruntime pillow prometheus-client pydantic-settings pyyaml scipy simplejpeg tqdm uvicorn uvloop setuptools
 COPY pyproject.toml README.md ./
 COPY lib lib
 RUN uv pip install --no-cache --no-deps --no-build-isolation . && uv pip uninstall setuptools

@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.datastructures import State
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lib import page
+from lib import docs_page, page
 from lib.batcher import Batcher, Pool
 from lib.body import WholeBody
 from lib.drift import read_reference
@@ -52,10 +52,11 @@ def create_app(settings: ServiceSettings | None = None) -> Service:
     """Return the service, with its network open; where settings or network are wrong, exit and say why."""
     about = "Tells camera images from images of Stable Diffusion 1.4, both of 32×32 pixels."
     # Given as routes, not included as a router, which FastAPI would search twice for each request.
-    routes = [*router.routes, *page.router.routes]
+    routes = [*router.routes, *page.router.routes, *docs_page.router.routes]
     app = Service(
-        title="CIFAKE Lab", version=version("cifake-lab"), description=about, lifespan=_lifespan, routes=routes
-    )
+        title="CIFAKE Lab", version=version("cifake-lab"), description=about, lifespan=_lifespan, routes=routes,
+        docs_url=None, redoc_url=None,
+    )  # fmt: skip
     try:
         settings = settings or read_settings()
         model = Model(settings.model, settings.threads)

@@ -283,6 +283,15 @@ def test_nothing_comes_from_elsewhere(page: Page, url: str) -> None:
     assert [place for place in asked if not place.startswith((f"{url}/", "data:", f"blob:{url}/"))] == []
 
 
+def test_the_description_of_the_interface_needs_no_other_place(page: Page, url: str) -> None:
+    page.chrome.get(f"{url}/docs")
+    page.until(lambda: page.chrome.find_elements(By.CLASS_NAME, "opblock"))
+    shown = [it.text for it in page.chrome.find_elements(By.CLASS_NAME, "opblock-summary-path")]
+    assert [path.replace("\u200b", "") for path in shown] == ["/predict/", "/predict/batch", "/health", "/metrics"]
+    asked = [event["request"]["url"] for name, event in page.events() if name == "Network.requestWillBeSent"]
+    assert [place for place in asked if not place.startswith((f"{url}/", "data:"))] == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_shows_all_of_it_and_every_text_can_be_read(page: Page, scheme: str) -> None:
     chrome = page.chrome
