@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -12,6 +13,7 @@ from lib.decode import SIDE
 from lib.degrade import KINDS, degrade
 from lib.distil import Teacher
 from lib.errors import InputError
+from lib.hard_examples import HardExamples
 from lib.pack import Pack
 
 
@@ -31,7 +33,7 @@ class Batches:
     All images lie on one device as one N×32×32×3 tensor. One gather a batch picks its images, mirrors and
     moves them: no image is ever touched alone. With `seed` given the order is random, and the same for the same
     seed; without, the images come in order. Batches differ in length by one image at most: a short last one would
-    be a poor sample for batch normalisation.
+    be a poor sample for batch normalisation. With `rows` given only those images come.
 
     Of `ranks` processes that train together, each iterates over its own part of every batch, and all of them
     together see what one process alone would have seen.
@@ -46,20 +48,22 @@ class Batches:
         seed: int | None = None,
         rank: int = 0,
         ranks: int = 1,
+        rows: Tensor | None = None,
     ) -> None:
         self.images, self.labels, self.batch_size = images, labels, batch_size
+        self.rows = torch.arange(len(images)) if rows is None else rows
         self.augmentation, self.seed = augmentation, seed
         self.rank, self.ranks = rank, ranks
 
     def __len__(self) -> int:
-        return -(-len(self.images) // self.batch_size)
+        return -(-len(self.rows) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         # Always drawn on the CPU, so that every device sees the same images.
         generator = torch.Generator()
-        order = torch.arange(len(self.images))
+        order = self.rows
         if self.seed is not None:
-            order = torch.randperm(len(order), generator=generator.manual_seed(self.seed))
+            order = order[torch.randperm(len(order), generator=generator.manual_seed(self.seed))]
         for batch in order.tensor_split(len(self)):
             drawn = draw(self.augmentation, len(batch), generator)
             rows, flip, down, right, *harm = (part.tensor_split(self.ranks)[self.rank] for part in (batch, *drawn))
@@ -108,12 +112,22 @@ def _reflect(position: Tensor) -> Tensor:
     return last - (last - position.abs()).abs()
 
 
+class TrainBatch(NamedTuple):
+    """Hold images to train on, what to learn of them, which images they are, and how much each weighs."""
+
+    images: Tensor
+    labels: Tensor
+    rows: Tensor
+    weights: Tensor
+
+
 class PackData(pl.LightningDataModule):
     """Serve the train and val images of a pack to Lightning from the memory of the training device.
 
     Each epoch has its own seed, made of `seed` and the epoch's number, so that a resumed run sees what the
     unbroken one would have seen. `train_images` limits training to the first images of a fixed random order
-    (0: all of them). Of a `teacher` they have soft labels.
+    (0: all of them), and `epoch_share` an epoch to a share of those (`hard_examples`). Of a `teacher` they have soft
+    labels. Batches to train on are TrainBatch, those of val images and labels.
     """
 
     def __init__(
@@ -123,6 +137,7 @@ class PackData(pl.LightningDataModule):
         augmentation: Augmentation,
         seed: int,
         train_images: int = 0,
+        epoch_share: float = 1.0,
         teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
@@ -133,6 +148,7 @@ class PackData(pl.LightningDataModule):
             raise InputError(f"train_images is {train_images}, but the pack has {len(rows)} training images: lower it")
         # The subset does not follow `seed`: runs that differ in nothing else train on the same images.
         self.train_rows = np.random.default_rng(0).permutation(rows)[: train_images or None]
+        self.hard_examples = HardExamples(len(self.train_rows), epoch_share)
 
     def some_images(self, n: int = 1000) -> Tensor:
         """Return the first `n` images to train on (or all of fewer), uint8 N×3×32×32."""
@@ -148,7 +164,16 @@ class PackData(pl.LightningDataModule):
 
     def train_dataloader(self) -> Batches:
         epoch_seed = self.seed * 10_000 + self.trainer.current_epoch
-        return Batches(*self.train, self.batch_size, self.augmentation, epoch_seed, **self.part)
+        rows, self.weights = self.hard_examples.choose(epoch_seed)
+        images = self.train[0]
+        numbers = torch.arange(len(images), device=images.device)  # in the place of labels, which these lead to
+        return Batches(images, numbers, self.batch_size, self.augmentation, epoch_seed, **self.part, rows=rows)
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, ...]:
+        if not self.trainer.training:
+            return batch
+        images, rows = batch
+        return TrainBatch(images, self.train[1][rows], rows, self.weights.to(rows.device)[rows])
 
     def val_dataloader(self) -> Batches:
         return Batches(*self.val, self.batch_size, **self.part)

@@ -5,15 +5,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lib.batches import TrainBatch
 from lib.errors import InputError
 from lib.muon import Muon
 from lib.settings import Settings
 
-Batch = tuple[Tensor, Tensor]
-
 
 class Detector(pl.LightningModule):
-    """Train a network on batches of `(images, labels)`: Muon and AdamW under a one-cycle learning rate.
+    """Train a network on batches (lib.batches): Muon and AdamW under a one-cycle learning rate.
 
     Muon moves the filters of convolutions, AdamW everything else, or everything where `muon_rate` is 0. The rates
     rise linearly over the first tenth of all steps and fall linearly to near 0 (Smith & Topin 2018, arXiv
@@ -31,14 +30,14 @@ class Detector(pl.LightningModule):
         # Dropout draws from the global generator: a resumed epoch must draw what the unbroken run drew.
         torch.manual_seed(self.seed * 10_000 + self.current_epoch)
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
-        images, labels = batch
-        logits = self.network(images)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        self._log("train", loss, logits, labels)
-        return loss
+    def training_step(self, batch: TrainBatch, _: int) -> dict[str, Tensor]:
+        logits = self.network(batch.images)
+        losses = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing, reduction="none")
+        loss = (losses * batch.weights).mean()
+        self._log("train", loss, logits, batch.labels)
+        return {"loss": loss, "losses": losses.detach()}
 
-    def validation_step(self, batch: Batch, _: int) -> None:
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         images, labels = batch
         logits = self.network(images)
         self._log("val", F.cross_entropy(logits, labels), logits, labels)

@@ -15,8 +15,9 @@ class Settings:
     `degrade` is the share of training images with noise, JPEG or blur.
     `batch_size` counts the images of one step on all devices together. `muon_rate` is the step of Muon on the
     filters (0: AdamW moves them too), `learning_rate` that of AdamW. With `mirror` the network answers with the
-    mean over an image and its mirror image. `train_images` 0 means all of them; `threads` 0 means as many as
-    there are cores; `accelerator` and `precision` are "cpu", "gpu" or "auto", and "float32" or "bfloat16".
+    mean over an image and its mirror image. `train_images` 0 means all of them; `epoch_share` is how much of them an
+    epoch sees (lib.hard_examples); `threads` 0 means as many as there are cores; `accelerator` and `precision` are
+    "cpu", "gpu" or "auto", and "float32" or "bfloat16".
     `devices` (of each machine), `num_nodes` (machines) and `strategy` are Lightning's.
     """
 
@@ -40,13 +41,14 @@ class Settings:
     devices: int = 1
     num_nodes: int = 1
     strategy: str = "auto"
+    epoch_share: float = 1.0  # records of earlier runs have none
 
     def __post_init__(self) -> None:
         limits = {
             "epochs": (1, 10_000), "batch_size": (2, 65_536), "muon_rate": (0, 10), "learning_rate": (1e-8, 10),
             "weight_decay": (0, 10), "dropout": (0, 0.99), "label_smoothing": (0, 0.99), "shift": (0, 16),
             "degrade": (0, 1), "train_images": (0, 10**9), "seed": (0, 10**9), "threads": (0, 4096),
-            "devices": (1, 4096), "num_nodes": (1, 4096),
+            "epoch_share": (0.01, 1), "devices": (1, 4096), "num_nodes": (1, 4096),
         }  # fmt: skip
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:

@@ -63,7 +63,9 @@ def train(
     parameters, macs = count_parameters(network), count_macs(network)
     detector = Detector(network.to(memory_format=torch.channels_last), settings)
     augmentation = Augmentation(settings.flip, settings.shift, settings.degrade)
-    data = PackData(pack, settings.batch_size, augmentation, settings.seed, settings.train_images, teacher)
+    data = PackData(
+        pack, settings.batch_size, augmentation, settings.seed, settings.train_images, settings.epoch_share, teacher
+    )
     network.fit(data.some_images())
     work = {"settings": {**asdict(settings), "threads": threads}, "lib_hash": code, **pack.identity()}
     if start:
@@ -80,6 +82,7 @@ def train(
         History(folder / "history.csv", settings.epochs, progress),
         ModelCheckpoint(filename="best", monitor="val/acc", mode="max", **every_epoch),
         ModelCheckpoint(filename="last", **every_epoch),
+        data.hard_examples,
         Setup(threads),
     ]
     # Processes of a notebook must be spawned: a fork hangs where OpenMP has worked before it.

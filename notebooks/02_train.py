@@ -1,5 +1,13 @@
 # ---
 # jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     notebook_metadata_filter: kernelspec,jupytext,-all
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -28,6 +36,7 @@ shift = 2  # type: int move training images by up to so many pixels
 degrade = 0.0  # type: float share of training images made worse by noise, JPEG or blur
 mirror = True  # type: bool answer with the mean over an image and its mirror image
 train_images = 0  # type: int train on so many images of a fixed random choice (0: all)
+epoch_share = 1.0  # type: float share of them that an epoch sees: the hardest, and others by chance
 seed = 0  # type: int of the weights, the order and the augmentation
 precision = "float32"  # type: str float32 or bfloat16
 accelerator = "auto"  # type: str auto, cpu or gpu

@@ -154,6 +154,9 @@ def test_two_processes_learn_what_one_learns(finished: Path, sample_pack: Pack, 
     table, _ = predict(network, sample_pack, ("val",), "cpu", progress=False)
     accuracy = ((table["logit_REAL"] > table["logit_FAKE"]) == table["label"]).mean()
     assert accuracy == pytest.approx(two["val/acc"].max(), abs=1e-6), "validation did not see each image once"
+    last = torch.load(tmp_path / "two" / "checkpoints" / "last.ckpt", weights_only=True)
+    known = last["callbacks"]["HardExamples"]["losses"].isfinite().double().mean()
+    assert known > 0.95, "what the other process saw is not known"
 
 
 def test_a_mistake_in_a_process_of_two_is_told_as_in_one(sample_pack: Pack, tmp_path: Path) -> None:
