@@ -28,8 +28,8 @@ USER 1000
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health')"]
-CMD ["uvicorn", "--factory", "lib.service:create_app", "--host", "0.0.0.0", "--no-access-log", \
-     "--no-proxy-headers", "--no-server-header", "--timeout-graceful-shutdown", "60"]
+CMD ["uvicorn", "--factory", "lib.service:create_app", "--host", "0.0.0.0", "--http", "lib.one_write:OneWrite", \
+     "--no-access-log", "--no-proxy-headers", "--no-server-header", "--timeout-graceful-shutdown", "60"]
 
 FROM installer AS project
 RUN uv pip install --no-cache --require-hashes --compile-bytecode -r requirements.txt

@@ -48,8 +48,8 @@ lab: .venv/ready  ## open JupyterLab with the notebooks
 	jupyter lab $(ARGS)
 
 serve: .venv/ready  ## start the service on http://127.0.0.1:8000
-	uvicorn --factory lib.service:create_app --no-access-log --no-proxy-headers --no-server-header \
-	    --timeout-graceful-shutdown 60 $(ARGS)
+	uvicorn --factory lib.service:create_app --http lib.one_write:OneWrite --no-access-log --no-proxy-headers \
+	    --no-server-header --timeout-graceful-shutdown 60 $(ARGS)
 
 lint: .venv/ready  ## check style and formatting
 	ruff check . && ruff format --check .

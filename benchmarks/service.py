@@ -36,7 +36,9 @@ CONNECTIONS = (1, 64, 512)
 SECONDS = 5
 PICTURES = 512
 SERVICES = {"earlier": ["--app-dir", str(Path(__file__).parent), "service:earlier"], "ours": ["lib.service:create_app"]}
-_AS_SERVED = ("--no-access-log", "--no-proxy-headers", "--no-server-header")  # as `make serve` does
+_AS_SERVED = (  # as `make serve` does
+    "--http", "lib.one_write:OneWrite", "--no-access-log", "--no-proxy-headers", "--no-server-header",
+)  # fmt: skip
 _SCRIPT = """
 local requests, turn = {}, 0
 function init()

@@ -63,7 +63,8 @@ def url() -> Iterator[str]:
     """Run the service as `make serve` does, on a port of its own."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "--factory", "lib.service:create_app", "--port", str(port)]
-    process = subprocess.Popen([*command, "--log-level", "warning"], cwd=ROOT)
+    options = ["--http", "lib.one_write:OneWrite", "--log-level", "warning"]
+    process = subprocess.Popen([*command, *options], cwd=ROOT)
     wait_for(f"http://127.0.0.1:{port}")
     yield f"http://127.0.0.1:{port}"
     process.terminate()

@@ -29,6 +29,7 @@ from lib.files import ROOT
 from lib.judges import Judge
 from lib.model import Model, released
 from lib.occlusion import Explanation
+from lib.one_write import Gathering
 from lib.release import REFERENCE
 from lib.service import create_app
 from lib.service_settings import read_settings
@@ -288,6 +289,41 @@ def test_settings_come_from_the_environment_then_a_file_and_wrong_ones_are_named
         read_settings()
 
 
+class Line:
+    """A transport that notes what is done with it."""
+
+    def __init__(self) -> None:
+        self.done: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.done.append(data)
+
+    def close(self) -> None:
+        self.done.append(b"close")
+
+    def is_closing(self) -> bool:
+        return b"close" in self.done
+
+
+def test_what_is_written_in_one_turn_leaves_in_one_piece_and_before_the_end() -> None:
+    async def talk() -> None:
+        line = Line()
+        gathering = Gathering(line, asyncio.get_running_loop())
+        gathering.write(b"head ")
+        gathering.write(b"body")
+        assert line.done == []
+        await asyncio.sleep(0)
+        assert line.done == [b"head body"]
+        gathering.write(b"next")
+        assert not gathering.is_closing()
+        gathering.close()
+        assert gathering.is_closing()
+        await asyncio.sleep(0)
+        assert line.done == [b"head body", b"next", b"close"]
+
+    asyncio.run(talk())
+
+
 @pytest.fixture
 def address() -> Iterator[tuple[str, int, subprocess.Popen]]:
     """Run the service as a process of its own; give its host, port and process."""
@@ -295,6 +331,7 @@ def address() -> Iterator[tuple[str, int, subprocess.Popen]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "uvicorn", "--factory", "lib.service:create_app", "--port", str(port)]
+    command += ["--http", "lib.one_write:OneWrite"]
     env = {**os.environ, "CIFAKE_BODY_SECONDS": "1.5"}
     process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
     deadline = time.time() + 30
