@@ -164,8 +164,9 @@ class PackData(pl.LightningDataModule):
 
     def train_dataloader(self) -> Batches:
         epoch_seed = self.seed * 10_000 + self.trainer.current_epoch
-        rows, self.weights = self.hard_examples.choose(epoch_seed)
+        rows, weights = self.hard_examples.choose(epoch_seed)
         images = self.train[0]
+        self.weights = weights.to(images.device)
         numbers = torch.arange(len(images), device=images.device)  # in the place of labels, which these lead to
         return Batches(images, numbers, self.batch_size, self.augmentation, epoch_seed, **self.part, rows=rows)
 
@@ -173,7 +174,7 @@ class PackData(pl.LightningDataModule):
         if not self.trainer.training:
             return batch
         images, rows = batch
-        return TrainBatch(images, self.train[1][rows], rows, self.weights.to(rows.device)[rows])
+        return TrainBatch(images, self.train[1][rows], rows, self.weights[rows])
 
     def val_dataloader(self) -> Batches:
         return Batches(*self.val, self.batch_size, **self.part)
