@@ -1,14 +1,18 @@
 """The figures of an executed notebook, as files that are named after what drew them."""
 
 import base64
+import io
 import re
 from collections import Counter
 from pathlib import Path
 
 from nbformat import NotebookNode
+from PIL import Image
 
 from lib.files import whole_folder
 
+_PNG = "image/png"
+_DRAWING = 8192  # colours at most: lines with soft edges have a few thousand, photographs more
 _DRAWN_BY = re.compile(r"\bplots\w*\.(\w+)\(")
 
 
@@ -19,10 +23,10 @@ def figures_of(notebook: NotebookNode) -> dict[str, bytes]:
     for cell in notebook.cells:
         drawn_by = _DRAWN_BY.search(cell.source)
         for output in cell.get("outputs", ()):
-            if "image/png" in (picture := output.get("data", {})):
+            if _PNG in (picture := output.get("data", {})):
                 name = drawn_by[1] if drawn_by else "figure"
                 seen[name] += 1
-                figures[name if seen[name] == 1 else f"{name}-{seen[name]}"] = base64.b64decode(picture["image/png"])
+                figures[name if seen[name] == 1 else f"{name}-{seen[name]}"] = base64.b64decode(picture[_PNG])
     return figures
 
 
@@ -32,3 +36,22 @@ def save_figures(notebooks: dict[str, NotebookNode], folder: Path) -> None:
         for name, notebook in notebooks.items():
             for figure, content in figures_of(notebook).items():
                 (partial / f"{name}-{figure}.png").write_bytes(content)
+
+
+def with_smaller_figures(notebook: NotebookNode) -> NotebookNode:
+    """Return the notebook with its figures in fewer bytes."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            if _PNG in (picture := output.get("data", {})):
+                picture[_PNG] = base64.b64encode(smaller(base64.b64decode(picture[_PNG]))).decode()
+    return notebook
+
+
+def smaller(png: bytes) -> bytes:
+    """Return an opaque picture in fewer bytes: without transparency and, where it is a drawing, with 256 colours."""
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    if picture.getcolors(_DRAWING):
+        picture = picture.quantize(256, dither=Image.Dither.NONE)
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return min(png, file.getvalue(), key=len)
