@@ -3,9 +3,9 @@
     python benchmarks/time_to_accuracy.py ARCHIVE [--recipes NAME ...] [--seeds N] [--no-earlier] [--profile]
 
 A recipe is a file of parameters/ (by name, such as cpu): what it does not say is taken from sample.yaml. Each is
-trained with seeds 0 … N−1 and then judged once on the test images. Seconds are those of all epochs, with their
-validation, from data in memory; the earlier project's are those of one epoch of its 80,000 images, without
-validation, times its 70 epochs. Runs stay in outputs/benchmarks/; one that is finished is not repeated.
+trained with seeds 0 … N−1 and then judged once on the test images. Seconds are those of all epochs, from data in
+memory; the earlier project's are those of one epoch of its 80,000 images, times its 70 epochs. Validation counts in
+neither. Runs stay in outputs/benchmarks/; one that is finished is not repeated.
 """
 
 import argparse

@@ -35,9 +35,11 @@ def comparison_table(networks: dict[str, dict[str, Any]], unavailable: dict[str,
     columns: dict[str, dict[str, str]] = {}
     for name, entry in networks.items():
         figures, run, cost = (entry[key] for key in ("figures", "run", "cost"))
-        epochs, images = run["parameters"]["epochs"], run["parameters"]["train_images"] or train_rows
+        recipe = run["parameters"]
+        epochs = recipe["epochs"]
+        images = round(recipe["epoch_share"] * (recipe["train_images"] or train_rows))
         columns[name] = {
-            "network": run["parameters"]["network"],
+            "network": recipe["network"],
             "accuracy, all test images": percent(figures["test"]["accuracy"]),
             "accuracy, those not in train": percent(figures["test_not_in_train"]["accuracy"]),
             "area under ROC (%)": percent(figures["test"]["roc_auc"]),

@@ -1,5 +1,13 @@
 # ---
 # jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     notebook_metadata_filter: kernelspec,jupytext,-all
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -56,13 +64,15 @@ plots.use_style()
 
 # %% [markdown]
 # ## One protocol
-# Split, images, augmentation and schedule are ours. The budget, and AdamW with its rate, are their own; they see one view.
+# Split, images, moves and schedule are ours. The budget, and AdamW with its rate, are their own; they see whole epochs of clean
+# images, and one view.
 
 # %%
 pack = open_pack(project_path(upstream["01_data"]["pack"]).parent)
 our_run = read_json(project_path(upstream["02_train"]["run"]))
-common = {"train_images": rival_images, "batch_size": rival_batch_size, "muon_rate": 0.0, "mirror": False}
-common = our_run["parameters"] | common | {"accelerator": accelerator, "threads": threads}
+own = {"train_images": rival_images, "batch_size": rival_batch_size, "muon_rate": 0.0, "mirror": False}
+clean = {"epoch_share": 1.0, "degrade": 0.0}
+common = our_run["parameters"] | own | clean | {"accelerator": accelerator, "threads": threads}
 earlier = {
     "network": "plain_64_128",
     "epochs": earlier_epochs,
@@ -79,8 +89,8 @@ tuned = {"network": "vgg16_bn", "epochs": vgg_epochs, "learning_rate": vgg_tunin
 # %%
 folder = project_path(product["comparison"]).parent
 folders = {"earlier project": folder / "earlier", "VGG16-BN": folder / "vgg"}
-for place, own in zip(folders.values(), (earlier, scratch), strict=True):
-    train(pack, Settings(**common | own), place, wandb)
+for place, recipe in zip(folders.values(), (earlier, scratch), strict=True):
+    train(pack, Settings(**common | recipe), place, wandb)
     display(plots.history(pd.read_csv(place / "history.csv")))
 
 # %% [markdown]

@@ -95,8 +95,8 @@ def test_tuning_begins_with_the_weights(sample_pack: Pack, vgg_file: Path, tmp_p
 def saved(folder: Path, name: str, seconds: float) -> Path:
     recipe = {"name": name, "mean": [120.0] * 3, "std": [60.0] * 3, "mirror": False}
     save_weights(folder / name / "weights.safetensors", build_network(**recipe), recipe)
-    run = {"parameters": {"network": name, "epochs": 2, "train_images": 0}, "network_parameters": 1, "macs": 10**6,
-           "train_seconds": seconds}  # fmt: skip
+    run = {"parameters": {"network": name, "epochs": 2, "train_images": 0, "epoch_share": 0.5}, "network_parameters": 1,
+           "macs": 10**6, "train_seconds": seconds}  # fmt: skip
     write_json(folder / name / "run.json", run)
     return folder / name / "weights.safetensors"
 
@@ -130,8 +130,8 @@ def test_table_and_sentences_follow_from_the_figures(tmp_path: Path) -> None:
     }
     shown = comparison_table(networks, {"ImageNet": "no weights: set vgg_weights"}, train_rows=100)
     assert shown.loc["accuracy, all test images"].str[:7].tolist() == ["99.00 %", "90.00 %", "–"]
-    assert shown.loc["epochs × training images", "theirs"] == "2 × 100"
-    assert shown.loc["training images/s", "theirs"] == "10 images/s"
+    assert shown.loc["epochs × training images", "theirs"] == "2 × 50"
+    assert shown.loc["training images/s", "theirs"] == "5 images/s"
     assert shown.loc["network", "ImageNet"].startswith("no weights")
     (sentence,) = conclusion(networks, "the sample")
     assert sentence.startswith("theirs, on the sample and at these budgets: ours is more accurate (+9.00 [")

@@ -120,7 +120,7 @@ def test_edit_in_lib_makes_its_users_stale(sample_build: Path, tmp_path: Path) -
     assert outdated("--env--outputs", str(sample_build), **here) == {"03_sweep", "report"}
 
 
-@pytest.mark.parametrize("profile", ["cpu", "gpu", "robust"])
+@pytest.mark.parametrize("profile", ["cpu", "gpu"])
 def test_full_profiles_change_the_default_one_and_write_elsewhere(profile: str) -> None:
     content = yaml.safe_load(project_path(f"parameters/{profile}.yaml").read_text())
     base = yaml.safe_load(project_path("parameters/sample.yaml").read_text())

@@ -18,7 +18,7 @@ from lib.export import TOLERANCE
 from lib.figures import smaller
 from lib.files import ROOT
 from lib.model import Model
-from lib.release import REFERENCE, main, release, release_second, without_paths
+from lib.release import REFERENCE, main, release, without_paths
 from lib.report import NOTEBOOKS
 from lib.weights import load_weights
 
@@ -67,35 +67,6 @@ def test_card_gives_figures_of_the_run(released: Path) -> None:
     assert f"{served}: the fastest" in card
     for entry in (export["test"][served], *export["variants"].values()):
         assert f"{100 * entry['change']['difference']:+.2f} [" in card
-
-
-def test_second_network_lies_below_the_first_and_stays_there(
-    released: Path, sample_build: Path, tmp_path: Path
-) -> None:
-    reference = shutil.copytree(released, tmp_path / "reference")
-    data = json.loads((released / "run.json").read_text())["data"]["data"]
-    release_second(sample_build, "robust", reference, data)
-    second = reference / "robust"
-    assert {path.name for path in second.iterdir()} == {
-        "README.md", "metrics.json", "model.onnx", "robustness.png", "run.json"
-    }  # fmt: skip
-    pixels = IMAGES.transpose(0, 2, 3, 1)
-    model, first = Model(second / "model.onnx"), Model(released / "model.onnx")
-    assert np.array_equal(model.logits(pixels), first.logits(pixels))
-    metrics, card = json.loads((second / "metrics.json").read_text()), (second / "README.md").read_text()
-    assert model.temperature == metrics["calibration"]["temperature"]
-    assert f"{100 * metrics['test']['accuracy']['value']:.2f} %" in card
-    assert "served" not in card and "`robustness.png`" in card
-    kept = {path.name: path.read_bytes() for path in second.iterdir()}
-    release(sample_build, reference, data)
-    assert {path.name: path.read_bytes() for path in second.iterdir()} == kept
-
-
-@pytest.mark.parametrize("name", ["figures", "run.json", "../elsewhere", ""])
-def test_second_network_takes_no_place_of_the_first(name: str, released: Path, sample_build: Path) -> None:
-    with pytest.raises(InputError, match="cannot be named"):
-        release_second(sample_build, name, released, "sample")
-    assert (released / "figures").is_dir() and (released / "run.json").is_file()
 
 
 def test_smaller_figures_show_the_same() -> None:
@@ -156,6 +127,5 @@ def test_export_of_another_network_is_not_released(sample_build: Path, tmp_path:
 
 def test_command_says_what_is_wrong(sample_build: Path) -> None:
     assert "only one on all of CIFAKE" in main([str(sample_build)])
-    assert "only one on all of CIFAKE" in main([str(sample_build), "robust"])
     assert main([]).startswith("usage")
     assert "is missing" in main(["no/such/folder"])
