@@ -170,16 +170,16 @@ wrong = surest_mistakes(test)
 plots_evaluation.gallery(images[wrong], test.iloc[wrong])
 
 # %% [markdown]
-# The surest mistakes, with what they are and the probability that the network gave. On CIFAKE the photographs among them are
-# often crisp, alone before a smooth ground; the generated images that pass are soft and of muted colour.
+# The surest mistakes, with what they are and the probability that the network gave. On CIFAKE most are photographs, and many
+# of those show one thing alone before a smooth ground.
 
 # %%
 rows = cases(test)
 plots_evaluation.evidence_maps({name: (images[of], grad_cam(network, images[of])) for name, of in rows.items()})
 
 # %% [markdown]
-# Grad-CAM, scaled in each image: red speaks for FAKE, blue for REAL. Nearly every image holds both, and smooth ground
-# speaks for FAKE. The colours do not add up to the verdict, since the gradient is averaged over all places.
+# Grad-CAM, scaled in each image: red speaks for FAKE, blue for REAL. Nearly every image holds both. The colours do not add
+# up to the verdict, since the gradient is averaged over all places.
 
 # %% [markdown]
 # ## Under other conditions
@@ -241,8 +241,8 @@ if battery:
     display(plots_robustness.alarms(power))
 
 # %% [markdown]
-# How many images it takes to notice: of 50 batches of each size. What hardly changes how images look but upsets the network
-# shows on the left first; colours and brightness, on which it does not lean, show on the right.
+# How many images it takes to notice: of 50 batches of each size. Statistics notice a change of look, features a change of what
+# the network makes of it: what it has learnt to overlook shows on the right first, what upsets it alone on the left.
 
 # %% [markdown]
 # ## Checks
