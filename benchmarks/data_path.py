@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from lib.batches import Augmentation, Batches, tensors
+from lib.augment import Augmentation
+from lib.batches import Batches, tensors
 from lib.networks import build_network
 from lib.packing import build_pack
 from lib.provenance import processor
@@ -57,7 +58,7 @@ def main(archive: str, rounds: int) -> None:
             for workers in WORKERS:
                 loader = DataLoader(folder, BATCH, shuffle=True, num_workers=workers)
                 rates.setdefault(f"ImageFolder, {workers} workers", []).append(rate(batch for batch, _ in loader))
-            batches = Batches(images, labels, BATCH, Augmentation(), seed=0)
+            batches = Batches(images, labels, BATCH, Augmentation(flip=True, shift=2), seed=0)
             rates.setdefault("pack", []).append(rate(normalise(batch) for batch, _ in batches))
 
     print(f"{processor()}, {torch.get_num_threads()} threads, {pack.facts['data']}, {rounds} rounds\n")

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from lib.batches import Augmentation, Batches, tensors
+from lib.batches import Batches, tensors
 from lib.detector import Detector
 from lib.files import ROOT, read_json, write_json
 from lib.metrics import evaluate
@@ -125,8 +125,7 @@ def profile(settings: Settings, pack: Pack) -> None:
     detector = Detector(network.to(memory_format=torch.channels_last), settings)
     optimizer = detector.optimizer()
     rows = pack.rows("train")[: 12 * settings.batch_size]
-    augmentation = Augmentation(settings.flip, settings.shift, settings.degrade)
-    batches = iter(Batches(*tensors(pack, rows), settings.batch_size, augmentation, seed=0))
+    batches = iter(Batches(*tensors(pack, rows), settings.batch_size, settings.augmentation, seed=0))
     with torch.profiler.profile(schedule=torch.profiler.schedule(wait=1, warmup=1, active=10)) as profiler:
         for images, labels in batches:
             torch.nn.functional.cross_entropy(network(images), labels).backward()

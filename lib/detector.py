@@ -24,16 +24,20 @@ class Detector(pl.LightningModule):
         super().__init__()
         self.network, self.seed, self.label_smoothing = network, settings.seed, settings.label_smoothing
         self.muon_rate, self.learning_rate = settings.muon_rate, settings.learning_rate
-        self.weight_decay = settings.weight_decay
+        self.weight_decay, self.object_weight = settings.weight_decay, settings.object_weight
 
     def on_train_epoch_start(self) -> None:
         # Dropout draws from the global generator: a resumed epoch must draw what the unbroken run drew.
         torch.manual_seed(self.seed * 10_000 + self.current_epoch)
 
     def training_step(self, batch: TrainBatch, _: int) -> dict[str, Tensor]:
-        logits = self.network(batch.images)
+        if self.object_weight:
+            joint = self.network.joint(batch.images).float()
+            logits, objects = joint.logsumexp(2), object_losses(joint, batch.labels, batch.objects)
+        else:
+            logits, objects = self.network(batch.images).float(), 0.0
         losses = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing, reduction="none")
-        loss = (losses * batch.weights).mean()
+        loss = ((losses + self.object_weight * objects) * batch.weights).mean()
         self._log("train", loss, logits, batch.labels)
         return {"loss": loss, "losses": losses.detach()}
 
@@ -73,3 +77,15 @@ class Detector(pl.LightningModule):
         accuracy = (logits.argmax(1) == classes).float().mean()
         figures = {f"{stage}/loss": loss.detach(), f"{stage}/acc": accuracy}
         self.log_dict(figures, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
+
+
+def object_losses(joint: Tensor, labels: Tensor, objects: Tensor) -> Tensor:
+    """Return the cross-entropy of each image's object class, given its label: float32 N.
+
+    `joint` are logits N×2×K, `labels` int64 N, or the probabilities of both (N×2), `objects` int64 N. Added to the
+    cross-entropy of the label, it makes that of the pair.
+    """
+    given = -joint.log_softmax(2).gather(2, objects[:, None, None].expand(-1, 2, 1))[:, :, 0]
+    if not labels.is_floating_point():
+        return given.gather(1, labels[:, None])[:, 0]
+    return (labels * given).sum(1)

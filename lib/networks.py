@@ -16,7 +16,7 @@ from lib.texture_net import WhitenedConv2d, texture_net
 class Network(nn.Module):
     """Normalise uint8 images, and let `body` answer; with `mirror`, in evaluation, for both mirror images."""
 
-    def __init__(self, body: nn.Module, mean: Sequence[float], std: Sequence[float], mirror: bool) -> None:
+    def __init__(self, body: nn.Sequential, mean: Sequence[float], std: Sequence[float], mirror: bool) -> None:
         super().__init__()
         # Without buffers: the statistics are written beside the weights (lib.weights).
         self.normalise = v2.Compose([v2.ToDtype(torch.float32), v2.Normalize(list(mean), list(std))])
@@ -34,19 +34,52 @@ class Network(nn.Module):
             return (self.body(x) + self.body(x.flip(3))) / 2
         return self.body(x)
 
+    def joint(self, images: Tensor) -> Tensor:
+        """Return a JointLinear's logits of all pairs of label and object class, N×2×objects, for one view."""
+        return self.body[-1].joint(self.body[:-1](self.normalise(images)))
+
+
+class JointLinear(nn.Linear):
+    """Judge an image by what it shows: features N×F to logits N×2 (FAKE, REAL), through one for each pair of label
+    and object class.
+
+    The logit of a label is the logarithm of the sum of the exponentials of its pairs, so that a softmax over the
+    labels is the marginal of one over all pairs. An image is then compared with true and false cats, dogs, ships,
+    rather than with true and false images of any kind.
+    """
+
+    def __init__(self, inputs: int, objects: int) -> None:
+        super().__init__(inputs, 2 * objects)
+
+    def joint(self, features: Tensor) -> Tensor:
+        """Return the logits of all pairs, N×2×objects."""
+        return super().forward(features).unflatten(1, (2, -1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.joint(features).logsumexp(2)
+
 
 def build_network(
-    name: str, mean: Sequence[float], std: Sequence[float], dropout: float = 0.0, mirror: bool = False
+    name: str,
+    mean: Sequence[float],
+    std: Sequence[float],
+    dropout: float = 0.0,
+    mirror: bool = False,
+    objects: int = 0,
 ) -> Network:
     """Return the network called `name`: uint8 images N×3×32×32 to logits float32 N×2 (FAKE, REAL).
 
     `mean` and `std` (0–255, three channels) are those of the training images. `dropout` acts before the last
     linear layer. With `mirror` the network in evaluation averages its logits over an image and its mirror image.
+    With `objects` the last layer is a JointLinear of so many object classes.
     Raises InputError for a name that is not in NETWORKS.
     """
     if name not in NETWORKS:
         raise InputError(f"network {name!r} is not known: choose one of {', '.join(NETWORKS)}")
-    return Network(NETWORKS[name](dropout), mean, std, mirror)
+    body = NETWORKS[name](dropout)
+    if objects:
+        body[-1] = JointLinear(body[-1].in_features, objects)
+    return Network(body, mean, std, mirror)
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -79,10 +112,10 @@ def _conv_bn(width_in: int, width_out: int) -> list[nn.Module]:
     return [nn.Conv2d(width_in, width_out, 3, padding=1, bias=False), nn.BatchNorm2d(width_out), nn.ReLU()]
 
 
-def _plain(*widths: int, residual: bool = False) -> Callable[[float], nn.Module]:
+def _plain(*widths: int, residual: bool = False) -> Callable[[float], nn.Sequential]:
     """One convolution a stage, then a max-pool, as the earlier student project had them."""
 
-    def build(dropout: float) -> nn.Module:
+    def build(dropout: float) -> nn.Sequential:
         layers: list[nn.Module] = []
         for width_in, width in zip((3, *widths[:-1]), widths, strict=True):
             layers += [*_conv_bn(width_in, width), nn.MaxPool2d(2)]
@@ -95,12 +128,12 @@ def _plain(*widths: int, residual: bool = False) -> Callable[[float], nn.Module]
     return build
 
 
-def _vgg16_bn(dropout: float) -> nn.Module:
+def _vgg16_bn(dropout: float) -> nn.Sequential:
     """VGG16 with batch normalisation (torchvision's layers), with one linear layer for 32×32 inputs."""
     return nn.Sequential(vgg16_bn(weights=None).features, nn.Flatten(), nn.Dropout(dropout), nn.Linear(512, 2))
 
 
-NETWORKS: dict[str, Callable[[float], nn.Module]] = {
+NETWORKS: dict[str, Callable[[float], nn.Sequential]] = {
     "texture_net": texture_net((48, 88, 128), (1, 1, 1)),
     "texture_net_small": texture_net((32, 64, 128), (0, 1, 1), excite=False),
     "texture_net_tiny": texture_net((16, 32, 64), (0, 1, 1), excite=False),

@@ -28,6 +28,11 @@ class Pack:
         """Return the row numbers of "train", "val" or "test", ascending."""
         return np.flatnonzero(self.index["split"] == split)
 
+    def objects(self) -> tuple[np.ndarray, int]:
+        """Return the object class of each image as a number (int64, from 0, by name), and how many there are."""
+        categories = self.index["object_class"].astype("category").cat
+        return categories.codes.to_numpy(np.int64), len(categories.categories)
+
     def identity(self) -> dict[str, Any]:
         """Return what decides which images are trained on and which are held out."""
         return {key: self.facts[key] for key in ("checksums", "val_fraction", "split_seed")}

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torchvision.models import VGG16_BN_Weights
 
-from lib.batches import Augmentation, PackData, tensors
+from lib.batches import PackData, tensors
 from lib.device import choose_device
 from lib.errors import InputError
 from lib.files import project_path, write_json
@@ -60,7 +60,7 @@ def fit_frozen(pack: Pack, start: dict[str, Tensor], settings: Settings, folder:
     recipe = {"name": "vgg16_bn", "mean": _MEAN, "std": _STD, "mirror": False}
     network = build_network(**recipe)
     network.load_state_dict(start, strict=False)
-    rows = PackData(pack, settings.batch_size, Augmentation(), settings.seed, settings.train_images).train_rows
+    rows = PackData(pack, settings).train_rows
     images, labels = tensors(pack, rows, choose_device(settings.accelerator))
     features = run_network(network, images).features
     scaler, regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features, labels.cpu())

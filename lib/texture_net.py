@@ -36,7 +36,7 @@ class WhitenedConv2d(nn.Conv2d):
         return self._conv_forward(x, filters.contiguous(memory_format=torch.channels_last), None)
 
 
-def texture_net(widths: Sequence[int], depths: Sequence[int], excite: bool = True) -> Callable[[float], nn.Module]:
+def texture_net(widths: Sequence[int], depths: Sequence[int], excite: bool = True) -> Callable[[float], nn.Sequential]:
     """Return a builder of the network; the builder takes the dropout before the last layer.
 
     A 4×4 stem of stride 2, which saves three quarters of the work of later layers; then a stage a width, each of
@@ -45,7 +45,7 @@ def texture_net(widths: Sequence[int], depths: Sequence[int], excite: bool = Tru
     comes the mean over all places.
     """
 
-    def build(dropout: float) -> nn.Module:
+    def build(dropout: float) -> nn.Sequential:
         layers: list[nn.Module] = [WhitenedConv2d(3, widths[0], 4, 2, 1), nn.BatchNorm2d(widths[0]), nn.GELU()]
         for stage, (width_in, width, depth) in enumerate(zip((widths[0], *widths[:-1]), widths, depths, strict=True)):
             if stage:

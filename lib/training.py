@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.multiprocessing import ProcessRaisedException
 
 from lib.artifacts import wandb_mode
-from lib.batches import Augmentation, PackData
+from lib.batches import PackData
 from lib.detector import Detector
 from lib.device import choose_device
 from lib.distil import Teacher
@@ -56,16 +56,17 @@ def train(
     torch.set_num_threads(threads)
     pl.seed_everything(settings.seed, verbose=False)
     code = lib_hash(module="training")
+    objects = pack.objects()[1] if settings.object_weight else 0
+    if objects == 1:
+        raise InputError("object_weight asks for object classes to learn, but all images have the same: set it to 0")
     recipe = {
         "name": settings.network, "mean": pack.facts["mean"], "std": pack.facts["std"], "mirror": settings.mirror,
+        "objects": objects,
     }  # fmt: skip
     network = build_network(**recipe, dropout=settings.dropout)
     parameters, macs = count_parameters(network), count_macs(network)
     detector = Detector(network.to(memory_format=torch.channels_last), settings)
-    augmentation = Augmentation(settings.flip, settings.shift, settings.degrade)
-    data = PackData(
-        pack, settings.batch_size, augmentation, settings.seed, settings.train_images, settings.epoch_share, teacher
-    )
+    data = PackData(pack, settings, teacher)
     network.fit(data.some_images())
     work = {"settings": {**asdict(settings), "threads": threads}, "lib_hash": code, **pack.identity()}
     if start:

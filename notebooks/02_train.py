@@ -1,13 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     cell_metadata_filter: tags,-all
-#     notebook_metadata_filter: kernelspec,jupytext,-all
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
-#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -34,6 +26,8 @@ label_smoothing = 0.0  # type: float
 flip = True  # type: bool mirror half of the training images
 shift = 2  # type: int move training images by up to so many pixels
 degrade = 0.0  # type: float share of training images made worse by noise, JPEG or blur
+erase = 0  # type: int side of the square made grey in each training image
+object_weight = 0.0  # type: float of the object class, learnt beside the label (0: not learnt, 1: as much as the label)
 mirror = True  # type: bool answer with the mean over an image and its mirror image
 train_images = 0  # type: int train on so many images of a fixed random choice (0: all)
 epoch_share = 1.0  # type: float share of them that an epoch sees: the hardest, and others by chance

@@ -56,15 +56,15 @@ plots.use_style()
 
 # %% [markdown]
 # ## One protocol
-# Split, images, moves and schedule are ours. The budget, and AdamW with its rate, are their own; they see whole epochs of clean
-# images, and one view.
+# Split, images, moves and schedule are ours. The budget, and AdamW with its rate, are their own; they see whole epochs of clean,
+# whole images, learn the label alone, and answer from one view.
 
 # %%
 pack = open_pack(project_path(upstream["01_data"]["pack"]).parent)
 our_run = read_json(project_path(upstream["02_train"]["run"]))
 own = {"train_images": rival_images, "batch_size": rival_batch_size, "muon_rate": 0.0, "mirror": False}
-clean = {"epoch_share": 1.0, "degrade": 0.0}
-common = our_run["parameters"] | own | clean | {"accelerator": accelerator, "threads": threads}
+plain = {"epoch_share": 1.0, "degrade": 0.0, "erase": 0, "object_weight": 0.0}
+common = our_run["parameters"] | own | plain | {"accelerator": accelerator, "threads": threads}
 earlier = {
     "network": "plain_64_128",
     "epochs": earlier_epochs,
