@@ -88,9 +88,10 @@ def test_pruning(network: Network, images: np.ndarray) -> None:
         prune_channels(build_network("plain_32_64_128_residual", [120.0] * 3, [60.0] * 3), 0.5, x)
 
 
-def test_all_variants_of_a_small_network_keep_the_contract(images: np.ndarray, tmp_path: Path) -> None:
+@pytest.mark.parametrize("objects", [0, 10])
+def test_all_variants_of_a_small_network_keep_the_contract(images: np.ndarray, tmp_path: Path, objects: int) -> None:
     torch.manual_seed(0)
-    small = build_network("plain_16_32", [120.0] * 3, [60.0] * 3, mirror=True)
+    small = build_network("plain_16_32", [120.0] * 3, [60.0] * 3, mirror=True, objects=objects)
     variants, unavailable = onnx_variants(small, images[:64], 0.5, tmp_path, 1)
     assert next(iter(variants)) == "float32"
     assert {"float32, one view", "float32, 50% of channels cut", "int8, first two layers too"} <= set(variants)
@@ -154,11 +155,11 @@ def test_rule_takes_the_fastest_that_is_shown_to_be_good_enough() -> None:
 
 @pytest.fixture(scope="module")
 def pair(images: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Export two networks that say different things."""
+    """Export two networks that say different things, one of them of object classes too."""
     folder = tmp_path_factory.mktemp("pair")
-    for name, seed in (("small", 0), ("large", 1)):
+    for seed, (name, objects) in enumerate({"small": 0, "large": 10}.items()):
         torch.manual_seed(seed)
-        small = build_network("plain_16_32", [120.0] * 3, [60.0] * 3).train()
+        small = build_network("plain_16_32", [120.0] * 3, [60.0] * 3, objects=objects).train()
         for _ in range(3):  # statistics of batch normalisation, without which all images look alike
             small(torch.from_numpy(images[:64]))
         export_onnx(small, folder / f"{name}.onnx")
