@@ -31,12 +31,14 @@ class Detector(pl.LightningModule):
         torch.manual_seed(self.seed * 10_000 + self.current_epoch)
 
     def training_step(self, batch: TrainBatch, _: int) -> dict[str, Tensor]:
-        if self.object_weight:
-            joint = self.network.joint(batch.images).float()
-            logits, objects = joint.logsumexp(2), object_losses(joint, batch.labels, batch.objects)
-        else:
-            logits, objects = self.network(batch.images).float(), 0.0
-        losses = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing, reduction="none")
+        joint = self.network.joint(batch.images).float()
+        columns = joint.shape[1]  # which learn each by itself
+        joint = joint.flatten(0, 1)
+        labels, objects = (part.repeat_interleave(columns, 0) for part in (batch.labels, batch.objects))
+        logits = joint.logsumexp(2)
+        losses = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing, reduction="none")
+        losses, logits = losses.view(-1, columns).mean(1), logits.view(-1, columns, 2).mean(1)
+        objects = object_losses(joint, labels, objects).view(-1, columns).mean(1) if self.object_weight else 0.0
         loss = ((losses + self.object_weight * objects) * batch.weights).mean()
         self._log("train", loss, logits, batch.labels)
         return {"loss": loss, "losses": losses.detach()}

@@ -1,5 +1,7 @@
 """Which answers to look at, and where in them the network looks."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import torch
@@ -7,6 +9,7 @@ from captum.attr import LayerAttribution, LayerGradCam
 from torch import Tensor, nn
 
 from lib import CLASSES
+from lib.columns import columns_of
 from lib.decode import SIDE
 from lib.networks import Network
 from lib.predictions import is_right, probability_fake
@@ -39,18 +42,21 @@ def grad_cam(network: Network, images: np.ndarray) -> np.ndarray:
     """Return a map of evidence for each image (uint8 N×32×32×3): float32 N×32×32, above 0 FAKE, below 0 REAL.
 
     Grad-CAM by captum (Selvaraju et al. 2017, arXiv 1610.02391), with its sign: the gradient is that of the margin
-    between both logits, the layer the last one with at least 8×8 places. Maps are enlarged bilinearly, and scaled
-    so that the largest magnitude of each is 1.
+    between both logits, the layer the last one with at least 8×8 places. Maps of columns are added up. They are
+    enlarged bilinearly, and scaled so that the largest magnitude of each is 1.
     """
     network = network.cpu().eval()
     batch = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
     x = network.normalise(batch)  # one view, so that each layer is passed once
 
-    def margin(x: Tensor) -> Tensor:
-        return -network.body(x).diff(dim=1)[:, 0]
+    def margin(column: nn.Module, x: Tensor) -> Tensor:
+        return -column(x).diff(dim=1)[:, 0]
 
-    maps = LayerGradCam(margin, _layer(network.body, x[:1])).attribute(x)
-    maps = LayerAttribution.interpolate(maps.detach(), (SIDE, SIDE), "bilinear")[:, 0]
+    maps = sum(
+        LayerGradCam(partial(margin, column), _layer(column, x[:1])).attribute(x).detach()
+        for column in columns_of(network.body)
+    )
+    maps = LayerAttribution.interpolate(maps, (SIDE, SIDE), "bilinear")[:, 0]
     return (maps / maps.abs().amax((1, 2), keepdim=True).clamp(min=1e-12)).numpy()
 
 

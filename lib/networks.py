@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import vgg16_bn
 from torchvision.transforms import v2
 
+from lib.columns import ColumnHeads, columns_of, in_columns
 from lib.decode import SIDE
 from lib.errors import InputError
 from lib.texture_net import WhitenedConv2d, texture_net
@@ -35,8 +36,16 @@ class Network(nn.Module):
         return self.body(x)
 
     def joint(self, images: Tensor) -> Tensor:
-        """Return a JointLinear's logits of all pairs of label and object class, N×2×objects, for one view."""
-        return self.body[-1].joint(self.body[:-1](self.normalise(images)))
+        """Return what each column says of one view: logits N×columns×2×objects of all pairs of label and object class.
+
+        A network without columns is one (lib.columns); one without a JointLinear knows one object class.
+        """
+        x = self.normalise(images)
+        return torch.stack([_pairs(column[-1], column[:-1](x)) for column in columns_of(self.body)], 1)
+
+
+def _pairs(head: nn.Module, features: Tensor) -> Tensor:
+    return head.joint(features) if isinstance(head, JointLinear) else head(features)[:, :, None]
 
 
 class JointLinear(nn.Linear):
@@ -71,13 +80,15 @@ def build_network(
 
     `mean` and `std` (0–255, three channels) are those of the training images. `dropout` acts before the last
     linear layer. With `mirror` the network in evaluation averages its logits over an image and its mirror image.
-    With `objects` the last layer is a JointLinear of so many object classes.
+    With `objects` the last layer, or that of each column, is a JointLinear of so many object classes.
     Raises InputError for a name that is not in NETWORKS.
     """
     if name not in NETWORKS:
         raise InputError(f"network {name!r} is not known: choose one of {', '.join(NETWORKS)}")
     body = NETWORKS[name](dropout)
-    if objects:
+    if objects and isinstance(body[-1], ColumnHeads):
+        body[-1] = ColumnHeads(JointLinear(head.in_features, objects) for head in body[-1])
+    elif objects:
         body[-1] = JointLinear(body[-1].in_features, objects)
     return Network(body, mean, std, mirror)
 
@@ -135,6 +146,7 @@ def _vgg16_bn(dropout: float) -> nn.Sequential:
 
 NETWORKS: dict[str, Callable[[float], nn.Sequential]] = {
     "texture_net": texture_net((48, 88, 128), (1, 1, 1)),
+    "texture_net_x2": in_columns(2, texture_net((48, 88, 128), (1, 1, 1))),
     "texture_net_small": texture_net((32, 64, 128), (0, 1, 1), excite=False),
     "texture_net_tiny": texture_net((16, 32, 64), (0, 1, 1), excite=False),
     "plain_16_32": _plain(16, 32),

@@ -26,7 +26,7 @@ class Outputs(NamedTuple):
     """What a network says of N images: float32 arrays, one row an image.
 
     `logits` (N×2) are its answer, `one_view` (N×2) what it says without a mirrored view, `features` (N×F) what its
-    last layer reads, of the image as it is.
+    last layer reads, of the image as it is (one column's after the other's).
     """
 
     logits: np.ndarray
@@ -40,7 +40,7 @@ def run_network(network: Network, images: torch.Tensor, progress: bool = True) -
     heard: dict[str, list[torch.Tensor]] = {}
 
     def listen(head: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-        heard.setdefault("features", []).append(inputs[0])
+        heard.setdefault("features", []).append(inputs[0].flatten(1))
         heard.setdefault("one_view", []).append(output)
 
     columns: list[list[np.ndarray]] = [[], [], []]

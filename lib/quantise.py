@@ -33,17 +33,17 @@ def quantise(
     """Write to `target` the network in `source` (ONNX) with convolutions of 8-bit integers.
 
     `images` (uint8 N×3×32×32, of the training split) give the ranges of activations by `method`, one of METHODS;
-    filters have a scale for each channel, or one for all. The first `kept` convolutions stay in float: what they read
-    holds smooth patterns of 100,000 times the variance of the finest ones, which are the evidence, and 8 bits round
-    those away. So do convolutions of one pixel, which are too small to gain. The contract stays. Raises InputError
-    for an unknown method, and for a network without a convolution to quantise.
+    filters have a scale for each channel, or one for all. The first `kept` convolutions of each column stay in float:
+    what they read holds smooth patterns of 100,000 times the variance of the finest ones, which are the evidence, and
+    8 bits round those away. So do convolutions of one pixel, which are too small to gain. The contract stays. Raises
+    InputError for an unknown method, and for a network without a convolution to quantise.
     """
     if method not in METHODS:
         raise InputError(f"the calibration method is {method!r}: choose one of {', '.join(METHODS)}")
     with tempfile.TemporaryDirectory() as folder, whole_file(target) as partial, quietly():
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(source, prepared, skip_symbolic_shape=True)  # folds batch normalisations
-        if not (chosen := _convolutions(prepared)[kept:]):
+        if not (chosen := _convolutions(prepared, kept)):
             raise InputError(f"{source} has no convolution to quantise: serve it as it is")
         quantize_static(
             prepared, partial, _Images(images), quant_format=QuantFormat.QDQ, per_channel=per_channel,
@@ -53,9 +53,16 @@ def quantise(
         open_onnx(partial)
 
 
-def _convolutions(path: Path) -> list[str]:
-    """Name the convolutions of more than one pixel, from the image on."""
+def _convolutions(path: Path, kept: int) -> list[str]:
+    """Name the convolutions of more than one pixel that come after `kept` others, on their way from the image."""
     graph = onnx.load(path).graph
     shapes = {weight.name: tuple(weight.dims) for weight in graph.initializer}
-    convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    return [node.name for node in convolutions if max(shapes[node.input[1]][2:]) > 1]
+    passed: dict[str, int] = {}  # convolutions on the way to a value
+    chosen = []
+    for node in graph.node:  # a value comes before what reads it
+        before = max((passed.get(name, 0) for name in node.input), default=0)
+        wide = node.op_type == "Conv" and max(shapes[node.input[1]][2:]) > 1
+        if wide and before >= kept:
+            chosen.append(node.name)
+        passed.update(dict.fromkeys(node.output, before + wide))
+    return chosen

@@ -36,7 +36,7 @@ def test_maps_point_at_the_evidence_with_its_sign() -> None:
     assert np.abs(evidence[16, 16]) < 1e-6
 
 
-@pytest.mark.parametrize("name", ["texture_net", "vgg16_bn"])
+@pytest.mark.parametrize("name", ["texture_net", "texture_net_x2", "vgg16_bn"])
 def test_maps_of_real_networks_are_finite_and_scaled(name: str) -> None:
     network = build_network(name, [120.0] * 3, [60.0] * 3, mirror=True)
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
