@@ -36,21 +36,32 @@ def small_first(
     InputError where no such place can be shown.
     """
     with tempfile.TemporaryDirectory() as folder:
-        plain, integers = Path(folder) / "plain.onnx", Path(folder) / "small-int8.onnx"
-        export_onnx(small, plain)
-        quantise(plain, integers, calibration)
-        margin, temperature = _sure(integers, val, error)
+        first = _integers(small, calibration, Path(folder))
+        margin, temperature = _sure(first, val, error)
         scale = fit_temperature(_answers(large, val)) / temperature
-        join(onnx.load(integers), onnx.load(large), margin, target, scale)
+        join(onnx.load(first), onnx.load(large), margin, target, scale)
 
 
-def second_view(one_view: Path, target: Path, val: Labelled, error: float) -> None:
-    """Write to `target` a network that looks at an image and, where that leaves it unsure, at its mirror image.
+def second_look(
+    first: Path, second: Network | None, target: Path, calibration: np.ndarray, val: Labelled, error: float
+) -> None:
+    """Write to `target` a network that looks at an image by `first` (ONNX) and, where that is unsure, looks again.
 
-    Where `one_view` (ONNX) is sure is found as in `small_first`; elsewhere the answer is the mean of both logits.
+    It looks again by `second`, which gets 8-bit integers, or without one by `first` at the mirror image, and answers
+    with the mean of both logits. `calibration`, `val` and `error` are as in `small_first`.
     """
-    network = onnx.load(one_view)
-    join(network, mirrored(network), _sure(one_view, val, error)[0], target, mean=True)
+    network = onnx.load(first)
+    with tempfile.TemporaryDirectory() as folder:
+        again = onnx.load(_integers(second, calibration, Path(folder))) if second else mirrored(network)
+    join(network, again, _sure(first, val, error)[0], target, mean=True)
+
+
+def _integers(network: Network, calibration: np.ndarray, folder: Path) -> Path:
+    """Write a network with 8-bit integers to `folder`."""
+    plain, integers = folder / "plain.onnx", folder / "integers.onnx"
+    export_onnx(network, plain)
+    quantise(plain, integers, calibration)
+    return integers
 
 
 def _sure(file: Path, val: Labelled, error: float) -> tuple[float, float]:

@@ -22,6 +22,7 @@ class Network(nn.Module):
         # Without buffers: the statistics are written beside the weights (lib.weights).
         self.normalise = v2.Compose([v2.ToDtype(torch.float32), v2.Normalize(list(mean), list(std))])
         self.body, self.mirror = body, mirror
+        self.mean, self.std = mean, std
 
     def fit(self, images: Tensor) -> None:
         """Let layers that start from statistics take them from training images (uint8 N×3×32×32)."""
@@ -34,6 +35,10 @@ class Network(nn.Module):
         if self.mirror and not self.training:
             return (self.body(x) + self.body(x.flip(3))) / 2
         return self.body(x)
+
+    def columns(self) -> list["Network"]:
+        """Return each column (lib.columns) as a network of its own, which shares its weights with this one."""
+        return [Network(body, self.mean, self.std, self.mirror).train(self.training) for body in columns_of(self.body)]
 
     def joint(self, images: Tensor) -> Tensor:
         """Return what each column says of one view: logits N×columns×2×objects of all pairs of label and object class.

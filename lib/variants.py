@@ -1,6 +1,5 @@
 """Variants of one network: other files for ONNX Runtime, and other ways for PyTorch to run it."""
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -47,18 +46,18 @@ def onnx_variants(
     pruned: float,
     folder: Path,
     threads: int,
-    second_view: Callable[[Path, Path], None] | None = None,
+    second_look: Callable[[Path, Network | None, Path], None] | None = None,
     small_first: Mapping[float, Callable[[Path, Path], None]] | None = None,
 ) -> Built:
     """Write the network's ONNX variants to `folder` and open them; the plain export comes first.
 
     `images` (uint8 N×3×32×32, of the training split) calibrate 8-bit integers and renew the statistics of a pruned
-    network; `pruned` is the share of weights, or of channels, that pruning takes. `second_view` and `small_first`, if
-    given, make of the ONNX file in their first argument the one in their second (lib.cascade); the latter by error.
+    network; `pruned` is the share of weights, or of channels, that pruning takes. `second_look` and `small_first`, if
+    given, make of the ONNX file in their first argument the one in their last (lib.cascade); the latter by error. A
+    network of two views or two columns also has variants that look once, and then again only where they must.
     """
     plain = folder / "float32.onnx"
-    one_view = copy.deepcopy(network)
-    one_view.mirror = False
+    look, first, second = _looks(network)
     exports: dict[str, Callable[[Path], Any]] = {
         "float32": partial(export_onnx, network),
         "float32, optimised offline": partial(_optimise_offline, plain),
@@ -68,23 +67,22 @@ def onnx_variants(
         "int8, one scale a layer": partial(quantise, plain, images=images, per_channel=False),
         "int8, second layer too": partial(quantise, plain, images=images, kept=1),
         "int8, first two layers too": partial(quantise, plain, images=images, kept=0),
-        "float32, one view": partial(export_onnx, one_view),
-        "int8, one view": partial(quantise, folder / "float32-one-view.onnx", images=images),
         f"float32, {pruned:.0%} of weights zero": lambda file: export_onnx(prune_weights(network, pruned), file),
         f"float32, {pruned:.0%} of channels cut": lambda file: export_onnx(
             prune_channels(network, pruned, torch.from_numpy(images)), file
         ),
     }
     large = folder / "int8.onnx"
-    if second_view and network.mirror:
-        exports["int8, second view if unsure"] = partial(second_view, folder / "int8-one-view.onnx")
-        large = folder / "int8-second-view-if-unsure.onnx"
+    if look:
+        exports[f"float32, one {look}"] = partial(export_onnx, first)
+        exports[f"int8, one {look}"] = partial(quantise, folder / f"float32-one-{look}.onnx", images=images)
+    if look and second_look:
+        exports[f"int8, second {look} if unsure"] = partial(second_look, folder / f"int8-one-{look}.onnx", second)
+        large = folder / f"int8-second-{look}-if-unsure.onnx"
     for error, put_first in (small_first or {}).items():
         exports[f"int8, small network first, {error:.2%}"] = partial(put_first, large)
     variants, unavailable = {}, {}
     for name, export in exports.items():
-        if name.endswith("one view") and not network.mirror:
-            continue  # it has no other
         file = folder / f"{name.replace(', ', '-').replace(' ', '-').replace('%', '')}.onnx"
         try:
             export(file)
@@ -93,6 +91,15 @@ def onnx_variants(
             continue
         variants[name] = onnx_variant(file, threads)
     return variants, unavailable
+
+
+def _looks(network: Network) -> tuple[str, Network, Network | None]:
+    """Name what a network has two of, a "view" or a "column" (else ""); return it with one, and the second column."""
+    if network.mirror:
+        return "view", Network(network.body, network.mean, network.std, mirror=False), None
+    if len(columns := network.columns()) == 2:
+        return "column", *columns
+    return "", network, None
 
 
 def onnx_variant(file: Path, threads: int) -> Variant:

@@ -21,7 +21,7 @@ small_network = "texture_net_tiny"  # type: str answers what is easy, before the
 small_epochs = 8  # type: int
 small_taught = 0.7  # type: float share of what it learns that is the network's answer; the rest is the label
 small_errors = [0.05]  # type: list how many of the small network's answers may be wrong; each makes a variant
-view_error = 0.05  # type: float how many of the network's answers after one view may be wrong
+view_error = 0.05  # type: float how many of the network's answers after one look may be wrong
 calibration_images = 256  # type: int training images that give the ranges of 8-bit integers
 pruned = 0.3  # type: float share of the weights, or of the channels, that pruning takes
 max_loss = 0.1  # type: float points of accuracy that what is served may lose
@@ -52,7 +52,7 @@ import torch
 from lib import plots, plots_export
 from lib.artifacts import log_model
 from lib.calibration import at_temperature, fit_temperature
-from lib.cascade import second_view, small_first
+from lib.cascade import second_look, small_first
 from lib.choice import answers, choose, cost_table, judge, kept_table, measure, table_of
 from lib.distil import Teacher
 from lib.export import TOLERANCE, export_onnx
@@ -97,7 +97,7 @@ print(f"ONNX Runtime's logits are within {TOLERANCE:g} of PyTorch's: {apart <= T
 # %% [markdown]
 # ## A small network for what is easy
 # Trained on the same images as the network itself, from whose answers it learns too. It answers alone where it is sure; the
-# rest is the network's, in int8, which in turn looks at the mirror image only where one view leaves it unsure.
+# rest is the network's, in int8, which in turn looks again, at the mirror image or by its second column, only where it must.
 
 # %%
 drawn = np.random.default_rng(0).choice(pack.rows("train"), calibration_images, replace=False)
@@ -106,7 +106,7 @@ val_labelled = val_images, labels[val]
 first = {}
 if small_network:
     small_folder, recipe = figures.parent / "small", read_json(weights.with_name("run.json"))["parameters"]
-    own = {"network": small_network, "epochs": small_epochs, "mirror": False}
+    own = {"network": small_network, "epochs": small_epochs, "mirror": False, "erase": 0, "object_weight": 0.0}
     train(pack, Settings(**recipe | own), small_folder, wandb, teacher=Teacher(network, small_taught))
     small = load_weights(small_folder / "weights.safetensors")
     first = {error: partial(small_first, small, calibration, val_labelled, error=error) for error in small_errors}
@@ -118,7 +118,7 @@ if small_network:
 # 8-bit integers hold the filters and activations of all convolutions but the first two; training images give their ranges.
 
 # %%
-second = partial(second_view, val=val_labelled, error=view_error)
+second = partial(second_look, calibration=calibration, val=val_labelled, error=view_error)
 variants, unavailable = onnx_variants(network, calibration, pruned, figures.parent / "variants", threads, second, first)
 by_pytorch, failed = torch_variants(network, weights)
 variants, unavailable = variants | by_pytorch, unavailable | failed

@@ -1,6 +1,7 @@
 """Variants of a network: each keeps the contract, is what its name says, and the rule takes the right one."""
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 
 from lib import choice
-from lib.cascade import join, second_view, small_first
+from lib.cascade import join, second_look, small_first
 from lib.choice import answers, choose, judge, measure
+from lib.columns import ColumnHeads, Columns
 from lib.errors import InputError
 from lib.export import export_onnx
 from lib.files import ROOT
@@ -211,7 +213,7 @@ def test_a_second_view_is_taken_only_where_one_leaves_the_network_unsure(
     one_view = copy.deepcopy(network)
     one_view.mirror = False
     export_onnx(one_view, tmp_path / "one.onnx")
-    second_view(tmp_path / "one.onnx", tmp_path / "both.onnx", (images, labels), 0.05)
+    second_look(tmp_path / "one.onnx", None, tmp_path / "both.onnx", images, (images, labels), 0.05)
     one, both = (Model(tmp_path / name) for name in ("one.onnx", "both.onnx"))
     pixels = images.transpose(0, 2, 3, 1)
     two = (one.logits(pixels) + one.logits(pixels[:, :, ::-1])) / 2
@@ -225,3 +227,25 @@ def test_a_second_view_is_taken_only_where_one_leaves_the_network_unsure(
     join(onnx.load(tmp_path / "small.onnx"), onnx.load(tmp_path / "both.onnx"), 0.1, tmp_path / "three.onnx")
     three = Model(tmp_path / "three.onnx")
     np.testing.assert_allclose(three.logits(pixels, thorough=True), two, atol=1e-4)
+
+
+def test_a_second_column_is_asked_only_where_the_first_is_unsure(
+    images: np.ndarray, network: Network, tmp_path: Path
+) -> None:
+    other = prune_weights(network, 0.6)
+    body = torch.nn.Sequential(
+        Columns([network.body[:-1], other.body[:-1]]), ColumnHeads([network.body[-1], other.body[-1]])
+    )
+    pair = Network(body, network.mean, network.std, mirror=False).eval()
+    with torch.no_grad():
+        labels = other(torch.from_numpy(images)).numpy().argmax(1)  # which the first column has not always right
+    second = partial(second_look, calibration=images[:128], val=(images, labels), error=0.05)
+    variants, _ = onnx_variants(pair, images[:128], 0.3, tmp_path, threads=1, second_look=second)
+    whole, one, both = (
+        variants[name].answer(images) for name in ("int8", "int8, one column", "int8, second column if unsure")
+    )
+    asked = np.abs(both - one).max(1) > 1e-4
+    assert 0 < asked.mean() < 0.5
+    thorough = Model(variants["int8, second column if unsure"].file).logits(images.transpose(0, 2, 3, 1), thorough=True)
+    np.testing.assert_allclose(both[asked], thorough[asked], atol=1e-4)
+    assert np.abs(thorough - whole).mean() < 0.2 * np.abs(one - whole).mean(), "that is what both columns say together"
