@@ -23,8 +23,8 @@ class ColumnHeads(nn.ModuleList):
 def in_columns(n: int, column: Callable[[float], nn.Sequential]) -> Callable[[float], nn.Sequential]:
     """Return a builder of `n` networks side by side, each as `column` builds it, with its last layer for a head.
 
-    Networks that begin differently err differently, so that their mean errs less than any of them (multi-column
-    networks: Cireşan et al. 2012, arXiv 1202.2745).
+    Networks that begin differently err differently, so that their mean as a rule errs less (multi-column networks:
+    Cireşan et al. 2012, arXiv 1202.2745).
     """
 
     def build(dropout: float) -> nn.Sequential:

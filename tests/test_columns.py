@@ -11,7 +11,7 @@ from torch import nn
 
 from lib import networks
 from lib.batches import TrainBatch
-from lib.columns import columns_of, in_columns
+from lib.columns import in_columns
 from lib.detector import Detector
 from lib.explain import grad_cam
 from lib.export import export_onnx
@@ -32,17 +32,12 @@ def pair(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(networks.NETWORKS, "pair", in_columns(2, networks.NETWORKS["plain_16_32"]))
 
 
-def alone(network: Network, column: nn.Sequential) -> Network:
-    """Return a network of one column of another."""
-    return Network(column, MEAN, STD, network.mirror).train(network.training)
-
-
 @pytest.mark.parametrize("objects", [0, 10])
 @pytest.mark.parametrize("mirror", [False, True])
 def test_answer_is_the_mean_of_the_columns_and_these_begin_differently(objects: int, mirror: bool) -> None:
     network = build_network("pair", MEAN, STD, objects=objects, mirror=mirror).eval()
     with torch.no_grad():
-        first, second = (alone(network, column)(IMAGES) for column in columns_of(network.body))
+        first, second = (column(IMAGES) for column in network.columns())
         torch.testing.assert_close(network(IMAGES), (first + second) / 2)
         assert (first - second).abs().max() > 1e-3
         assert network.joint(IMAGES).shape == (6, 2, 2, objects or 1)
@@ -62,16 +57,18 @@ def test_each_column_learns_what_it_would_alone(object_weight: float) -> None:
         return outputs["losses"]
 
     together = learn(network)
-    columns = columns_of(network.body)
+    columns = network.columns()
     gradients = [[p.grad.clone() for p in column.parameters()] for column in columns]
     network.zero_grad()
-    apart = torch.stack([learn(alone(network, column)) for column in columns])
+    apart = torch.stack([learn(column) for column in columns])
     torch.testing.assert_close(together, apart.mean(0))
     for column, gradient in zip(columns, gradients, strict=True):
         torch.testing.assert_close([p.grad / 2 for p in column.parameters()], gradient)
 
 
-def test_trained_columns_come_back_from_their_files_and_beat_each_alone(sample_pack: Pack, tmp_path: Path) -> None:
+def test_trained_columns_come_back_from_their_files_and_do_better_than_theirs_on_average(
+    sample_pack: Pack, tmp_path: Path
+) -> None:
     recipe = settings(network="pair", epochs=4, object_weight=1.0, train_images=0, mirror=False)
     network = train(sample_pack, recipe, tmp_path, progress=False)
     again = load_weights(tmp_path / "weights.safetensors")
@@ -85,7 +82,7 @@ def test_trained_columns_come_back_from_their_files_and_beat_each_alone(sample_p
         return float(nn.functional.cross_entropy(torch.from_numpy(logits), torch.tensor(labels.to_numpy())))
 
     # The loss is convex in the logits, so the mean's cannot be above the mean of theirs; equal, they would be one.
-    losses = [loss(alone(network, column)) for column in columns_of(network.body)]
+    losses = [loss(column) for column in network.columns()]
     assert loss(network) < 0.999 * np.mean(losses)
 
 
@@ -101,10 +98,10 @@ def test_features_are_those_of_all_columns() -> None:
 def test_map_of_evidence_adds_up_the_columns() -> None:
     network = build_network("pair", MEAN, STD).eval()
     images = IMAGES.permute(0, 2, 3, 1).numpy()
-    columns = columns_of(network.body)
+    columns = network.columns()
     with torch.no_grad():
-        columns[1][-1].weight.zero_()  # the second column says the same of every image
-    np.testing.assert_allclose(grad_cam(network, images), grad_cam(alone(network, columns[0]), images), atol=1e-5)
+        columns[1].body[-1].weight.zero_()  # the second column says the same of every image
+    np.testing.assert_allclose(grad_cam(network, images), grad_cam(columns[0], images), atol=1e-5)
 
 
 def test_first_convolutions_of_every_column_stay_in_float(tmp_path: Path) -> None:
