@@ -20,7 +20,7 @@ from lib.files import whole_file
 from lib.metrics import percent, proportion
 from lib.networks import Network
 from lib.pack import Pack
-from lib.predictions import COLUMNS, LOGITS, ONE_VIEW, probability_fake, run_network
+from lib.predictions import LOGITS, probability_fake, run_network
 from lib.provenance import lib_hash
 from lib.resume import claim
 
@@ -61,11 +61,11 @@ def run_battery(
             images = harmed(pack.images[rows], condition)
             outputs = run_network(network, torch.from_numpy(images).to(device), progress=False)
             with whole_file(path) as partial, partial.open("wb") as file:
-                np.savez(file, logits=outputs.logits, one_view=outputs.one_view, features=outputs.features[kept],
+                np.savez(file, logits=outputs.logits, features=outputs.features[kept],
                          statistics=image_statistics(images[kept]))  # fmt: skip
         with np.load(path) as saved:
-            table[LOGITS], table[ONE_VIEW] = saved["logits"], saved["one_view"]
-        figures[name] = {"group": condition.group, "level": condition.level, **_figures(table[COLUMNS])}
+            table[LOGITS] = saved["logits"]
+        figures[name] = {"group": condition.group, "level": condition.level, **_figures(table)}
     return figures
 
 

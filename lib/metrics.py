@@ -15,7 +15,7 @@ from torchmetrics.functional.classification import binary_calibration_error
 from lib import CLASSES
 from lib.bootstrap import CALIBRATION_BINS, bootstrap
 from lib.errors import InputError
-from lib.predictions import is_right, one_view, probability_fake
+from lib.predictions import LOGITS, VIEWS, is_right, probability_fake
 
 SCHEMA = Path(__file__).with_name("metrics.schema.json")
 
@@ -82,12 +82,18 @@ def evaluate(predictions: pd.DataFrame) -> dict[str, Any]:
 
 
 def evaluate_test(predictions: pd.DataFrame) -> dict[str, Any]:
-    """Return the figures on all test images, on those not in train, by object class, and of one view."""
+    """Return the figures on all test images, on those not in train, by object class, and with one view and two.
+
+    `predictions` have the columns of VIEWS (lib.predictions).
+    """
     test = predictions[predictions["split"] == "test"]
     return {
         "test": evaluate(test),
         "test_not_in_train": evaluate(test[~test["in_train"]]),
-        "one_view": evaluate(one_view(test)),
+        **{
+            views: evaluate(test.assign(**{logit: test[of] for logit, of in zip(LOGITS, columns, strict=True)}))
+            for views, columns in VIEWS.items()
+        },
         "object_class": {name: evaluate(part) for name, part in test.groupby("object_class")},
     }
 

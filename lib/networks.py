@@ -36,6 +36,10 @@ class Network(nn.Module):
             return (self.body(x) + self.body(x.flip(3))) / 2
         return self.body(x)
 
+    def with_mirror(self, mirror: bool) -> "Network":
+        """Return a network with the same weights that looks at mirror images too, or does not."""
+        return Network(self.body, self.mean, self.std, mirror).train(self.training)
+
     def columns(self) -> list["Network"]:
         """Return each column (lib.columns) as a network of its own, which shares its weights with this one."""
         return [Network(body, self.mean, self.std, self.mirror).train(self.training) for body in columns_of(self.body)]

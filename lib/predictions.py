@@ -1,4 +1,4 @@
-"""Predictions: the table that every figure is computed from, made by one pass of the network."""
+"""Predictions: what the network says of every image, the one table that every figure is computed from."""
 
 import hashlib
 from pathlib import Path
@@ -18,61 +18,69 @@ from lib.networks import Network
 from lib.pack import Pack
 
 LOGITS = [f"logit_{name}" for name in CLASSES]
-ONE_VIEW = [f"one_view_{name}" for name in CLASSES]
-COLUMNS = ["file", "split", "label", "object_class", "in_train", *LOGITS, *ONE_VIEW]
+VIEWS = {views: [f"{views}_{name}" for name in CLASSES] for views in ("one_view", "two_views")}
+IMAGE = ["file", "split", "label", "object_class", "in_train"]
 
 
 class Outputs(NamedTuple):
     """What a network says of N images: float32 arrays, one row an image.
 
-    `logits` (N×2) are its answer, `one_view` (N×2) what it says without a mirrored view, `features` (N×F) what its
-    last layer reads, of the image as it is (one column's after the other's).
+    `logits` (N×2) are its answer, `features` (N×F) what its last layer reads, of the image as it is (one column's after
+    the other's).
     """
 
     logits: np.ndarray
-    one_view: np.ndarray
     features: np.ndarray
 
 
 def run_network(network: Network, images: torch.Tensor, progress: bool = True) -> Outputs:
     """Run the network once over `images` (uint8 N×32×32×3), on the device on which they lie."""
     network = network.to(images.device, memory_format=torch.channels_last).eval()
-    heard: dict[str, list[torch.Tensor]] = {}
+    heard: list[torch.Tensor] = []
 
     def listen(head: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-        heard.setdefault("features", []).append(inputs[0].flatten(1))
-        heard.setdefault("one_view", []).append(output)
+        heard.append(inputs[0].flatten(1))
 
-    columns: list[list[np.ndarray]] = [[], [], []]
+    logits: list[torch.Tensor] = []
+    features: list[torch.Tensor] = []
     hook = network.body[-1].register_forward_hook(listen)
     try:
         with torch.inference_mode():
             batches = Batches(images, torch.zeros(len(images)), batch_size=200)
             for batch, _ in tqdm(batches, "predict", unit=" batches", disable=not progress):
                 heard.clear()
-                logits = network(batch)
-                first = (logits, heard["one_view"][0], heard["features"][0])  # a second call is the mirrored view
-                for column, part in zip(columns, first, strict=True):
-                    column.append(part.float().cpu().numpy())
+                logits.append(network(batch))
+                features.append(heard[0])  # a second one is the mirrored view's
     finally:
         hook.remove()
-    return Outputs(*(np.concatenate(column) for column in columns))
+    return Outputs(*(torch.cat(parts).float().cpu().numpy() for parts in (logits, features)))
 
 
 def predict(
-    network: Network, pack: Pack, splits: tuple[str, ...], accelerator: str = "auto", progress: bool = True
+    network: Network,
+    pack: Pack,
+    splits: tuple[str, ...],
+    accelerator: str = "auto",
+    progress: bool = True,
+    views: bool = False,
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """Run the network once over the images of `splits`; return the table of predictions, and their features.
+    """Run the network over the images of `splits`; return the table of predictions, and their features.
 
-    Columns of the table: those of the pack's index that say what an image is, the logits, and those of one view.
+    Columns of the table: those of the pack's index that say what an image is (IMAGE), and the logits; with `views` also
+    those of VIEWS, what it says of an image alone, and of it and its mirror image: one of them is its answer.
     The features are float32 N×F, as in Outputs.
     """
     rows = np.concatenate([pack.rows(split) for split in splits])
     images, _ = tensors(pack, rows, choose_device(accelerator))
     outputs = run_network(network, images, progress)
-    table = pack.index.iloc[rows].reset_index(drop=True)
-    table[LOGITS], table[ONE_VIEW] = outputs.logits, outputs.one_view
-    return table[COLUMNS], outputs.features
+    table = pack.index.iloc[rows][IMAGE].reset_index(drop=True)
+    table[LOGITS] = outputs.logits
+    if views:
+        other = run_network(network.with_mirror(not network.mirror), images, progress).logits
+        both = (other, outputs.logits) if network.mirror else (outputs.logits, other)
+        for columns, logits in zip(VIEWS.values(), both, strict=True):
+            table[columns] = logits
+    return table, outputs.features
 
 
 def probability_fake(predictions: pd.DataFrame) -> np.ndarray:
@@ -84,11 +92,6 @@ def probability_fake(predictions: pd.DataFrame) -> np.ndarray:
 def is_right(predictions: pd.DataFrame) -> np.ndarray:
     """Tell for each image whether the likelier class is its label (bool N)."""
     return (probability_fake(predictions) <= 0.5) == predictions["label"].to_numpy(bool)
-
-
-def one_view(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Return the table as it would be without a mirrored view."""
-    return predictions.assign(**{logit: predictions[view] for logit, view in zip(LOGITS, ONE_VIEW, strict=True)})
 
 
 def save_predictions(path: Path, predictions: pd.DataFrame, pack: Pack, weights: Path) -> None:
@@ -113,9 +116,9 @@ def load_predictions(path: Path, pack: Pack, weights: Path) -> pd.DataFrame:
         table = pd.read_csv(path, dtype={"object_class": "str"})
     except FileNotFoundError:
         raise InputError(f"{path} is missing: run 04_evaluate first") from None
-    if missing := [name for name in COLUMNS if name not in table]:
+    if missing := [name for name in (*IMAGE, *LOGITS) if name not in table]:
         raise InputError(f"{path} has no column {missing[0]!r}: run the notebook that writes it again")
-    if not np.isfinite(table[LOGITS + ONE_VIEW].to_numpy()).all():
+    if not np.isfinite(table[LOGITS].to_numpy()).all():
         raise InputError(f"{path} holds logits that are not finite: the training diverged, lower learning_rate")
     label = read_json(path.with_suffix(".json"))
     for key, value in _identity(pack, weights).items():

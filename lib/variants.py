@@ -96,7 +96,7 @@ def onnx_variants(
 def _looks(network: Network) -> tuple[str, Network, Network | None]:
     """Name what a network has two of, a "view" or a "column" (else ""); return it with one, and the second column."""
     if network.mirror:
-        return "view", Network(network.body, network.mean, network.std, mirror=False), None
+        return "view", network.with_mirror(False), None
     if len(columns := network.columns()) == 2:
         return "column", *columns
     return "", network, None

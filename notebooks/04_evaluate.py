@@ -57,7 +57,7 @@ pack = open_pack(project_path(upstream["01_data"]["pack"]).parent)
 run = read_json(project_path(upstream["02_train"]["run"]))
 weights = project_path(upstream["02_train"]["weights"])
 network = load_weights(weights)
-table, features = predict(network, pack, ("val", "test"), accelerator)
+table, features = predict(network, pack, ("val", "test"), accelerator, views=True)
 save_predictions(project_path(product["predictions"]), table, pack, weights)
 
 # %%
@@ -74,8 +74,7 @@ test.sample(5, random_state=0)
 # %%
 metrics = {"data": pack.facts["data"], "checksums": pack.facts["checksums"], **evaluate_test(predictions)}
 columns = {"all test images": metrics["test"], "those not in train": metrics["test_not_in_train"]}
-if network.mirror:
-    columns["all, without the mirrored view"] = metrics["one_view"]
+columns |= {"all, with one view": metrics["one_view"], "all, with two": metrics["two_views"]}
 pd.DataFrame(
     {
         title: {"images": f"{figures['accuracy']['n']:,}"}
@@ -90,7 +89,8 @@ pd.DataFrame(
 
 # %% [markdown]
 # The first two columns differ by the test images that are copies of training images. Where they differ much, the
-# network has learnt images by heart. (Log loss, too, is shown times 100.)
+# network has learnt images by heart. Two views are an image and its mirror image; one of the last two columns is the first.
+# (Log loss, too, is shown times 100.)
 
 # %%
 plots_evaluation.confusion(test)

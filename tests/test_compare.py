@@ -19,7 +19,7 @@ from lib.files import read_json, write_json
 from lib.metrics import mcnemar
 from lib.networks import build_network
 from lib.pack import Pack
-from lib.predictions import LOGITS, ONE_VIEW, predict, probability_fake
+from lib.predictions import LOGITS, predict, probability_fake
 from lib.pretrained import fit_frozen, imagenet_weights
 from lib.training import train
 from lib.weights import load_weights, save_weights
@@ -117,7 +117,7 @@ def answers(wrong: int) -> pd.DataFrame:
     label = np.tile([0, 1], 200)
     margin = np.where(label == 0, 2.0, -2.0)
     margin[:wrong] *= -1
-    logits = {LOGITS[0]: margin, LOGITS[1]: 0.0, ONE_VIEW[0]: margin, ONE_VIEW[1]: 0.0}
+    logits = {LOGITS[0]: margin, LOGITS[1]: 0.0}
     files = np.arange(400).astype(str)
     return pd.DataFrame({"file": files, "split": "test", "label": label, "in_train": False, **logits})
 

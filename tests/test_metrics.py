@@ -17,17 +17,12 @@ from lib.metrics import (
     proportion,
     threshold_table,
 )
-from lib.predictions import (
-    LOGITS,
-    ONE_VIEW,
-    probability_fake,
-)
+from lib.predictions import LOGITS, VIEWS, probability_fake
 
 
 def table(logit_fake: np.ndarray, label: np.ndarray, split: str = "test") -> pd.DataFrame:
     columns = {"file": "x.jpg", "split": split, "label": label, "object_class": "cat", "in_train": False}
-    logits = {LOGITS[0]: logit_fake, LOGITS[1]: 0.0, ONE_VIEW[0]: logit_fake, ONE_VIEW[1]: 0.0}
-    return pd.DataFrame({**columns, **logits})
+    return pd.DataFrame({**columns, LOGITS[0]: logit_fake, LOGITS[1]: 0.0})
 
 
 def test_wilson_interval_of_a_published_example() -> None:
@@ -121,17 +116,21 @@ def test_mcnemar_by_hand() -> None:
 def test_test_figures_leave_out_validation_and_name_the_leak() -> None:
     label = np.tile([0, 1], 50)
     test = table(np.where(label == 0, 2.0, -2.0), label)
-    test.loc[0, [LOGITS[0], ONE_VIEW[0]]] = -2.0  # one mistake, and it is a copy of a training image
-    test.loc[1, ONE_VIEW[0]] = 2.0  # and one that the mirrored view mends
+    test.loc[0, LOGITS[0]] = -2.0  # one mistake, and it is a copy of a training image
     test.loc[0, "in_train"] = True
     wrong = table(np.where(label == 0, -2.0, 2.0), label, "val")
-    figures = evaluate_test(pd.concat([wrong, test], ignore_index=True))
+    predictions = pd.concat([wrong, test], ignore_index=True)
+    for columns in VIEWS.values():
+        predictions[columns] = predictions[LOGITS]
+    predictions.loc[101, VIEWS["one_view"][0]] = 2.0  # and one mistake that the mirrored view mends
+    figures = evaluate_test(predictions)
     assert figures["test"]["accuracy"] == proportion(99, 100)
     assert figures["test"]["recall"]["FAKE"] == proportion(49, 50)
     assert figures["test"]["precision"] == {"FAKE": proportion(49, 49), "REAL": proportion(50, 51)}
     assert figures["test"]["specificity"] == proportion(50, 50)
     assert figures["test_not_in_train"]["accuracy"] == proportion(99, 99)
     assert figures["one_view"]["accuracy"] == proportion(98, 100)
+    assert figures["two_views"] == figures["test"]
     assert figures["object_class"]["cat"]["accuracy"]["n"] == 100
 
 

@@ -11,7 +11,7 @@ import torch
 from lib.errors import InputError
 from lib.networks import build_network
 from lib.pack import Pack
-from lib.predictions import LOGITS, ONE_VIEW, load_predictions, one_view, predict, save_predictions
+from lib.predictions import LOGITS, VIEWS, load_predictions, predict, save_predictions
 
 
 @pytest.fixture
@@ -23,9 +23,9 @@ def weights(tmp_path: Path) -> Path:
 @pytest.fixture
 def predictions(sample_pack: Pack) -> pd.DataFrame:
     index = sample_pack.index[sample_pack.index["split"] != "train"].reset_index(drop=True)
-    logits = np.random.default_rng(0).normal(size=(len(index), 4)).astype(np.float32)
+    logits = np.random.default_rng(0).normal(size=(len(index), 2)).astype(np.float32)
     kept = index[["file", "split", "label", "object_class", "in_train"]]
-    return kept.assign(**dict(zip(LOGITS + ONE_VIEW, logits.T, strict=True)))
+    return kept.assign(**dict(zip(LOGITS, logits.T, strict=True)))
 
 
 def test_predictions_come_back_exactly(predictions: pd.DataFrame, sample_pack: Pack, weights: Path) -> None:
@@ -33,7 +33,7 @@ def test_predictions_come_back_exactly(predictions: pd.DataFrame, sample_pack: P
     save_predictions(path, predictions, sample_pack, weights)
     loaded = load_predictions(path, sample_pack, weights)
     assert (loaded[LOGITS].to_numpy(np.float32) == predictions[LOGITS].to_numpy()).all()
-    assert loaded.drop(columns=LOGITS + ONE_VIEW).equals(predictions.drop(columns=LOGITS + ONE_VIEW))
+    assert loaded.drop(columns=LOGITS).equals(predictions.drop(columns=LOGITS))
 
 
 def test_predictions_that_cannot_be_right_are_refused(
@@ -72,16 +72,18 @@ def test_predictions_of_other_data_or_weights_are_refused(
 
 
 @pytest.mark.parametrize("mirror", [False, True])
-def test_one_pass_gives_answer_one_view_and_features(sample_pack: Pack, mirror: bool) -> None:
+def test_answer_is_what_one_view_or_two_say(sample_pack: Pack, mirror: bool) -> None:
     torch.manual_seed(0)
     network = build_network("plain_16_32", [120.0] * 3, [60.0] * 3, mirror=mirror)
-    table, features = predict(network, sample_pack, ("val",), "cpu", progress=False)
+    table, features = predict(network, sample_pack, ("val",), "cpu", progress=False, views=True)
     x = torch.from_numpy(sample_pack.images[sample_pack.rows("val")]).permute(0, 3, 1, 2)
     with torch.no_grad():
         logits, alone = network.eval()(x).numpy(), network.body(network.normalise(x)).numpy()
     np.testing.assert_allclose(table[LOGITS], logits, atol=1e-5)
-    np.testing.assert_allclose(table[ONE_VIEW], alone, atol=1e-5)
+    one, two = (table[columns].to_numpy() for columns in VIEWS.values())
+    np.testing.assert_allclose(one, alone, atol=1e-5)
     with torch.no_grad():
         np.testing.assert_allclose(network.body[-1](torch.from_numpy(features)), alone, atol=1e-5)
-    assert np.array_equal(table[LOGITS], table[ONE_VIEW]) != mirror
-    assert one_view(table)[LOGITS[0]].equals(table[ONE_VIEW[0]].rename(LOGITS[0]))
+        np.testing.assert_allclose(two, (one + network.with_mirror(False)(x.flip(3)).numpy()) / 2, atol=1e-5)
+    assert not np.allclose(one, two, atol=1e-4)
+    assert np.array_equal(table[LOGITS], two if mirror else one)

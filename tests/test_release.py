@@ -17,6 +17,7 @@ from lib.errors import InputError
 from lib.export import TOLERANCE
 from lib.figures import smaller
 from lib.files import ROOT
+from lib.metrics import percent
 from lib.model import Model
 from lib.release import REFERENCE, main, release, without_paths
 from lib.report import NOTEBOOKS
@@ -61,7 +62,8 @@ def test_card_gives_figures_of_the_run(released: Path) -> None:
     for split in ("test", "test_not_in_train"):
         assert f"{100 * metrics[split]['accuracy']['value']:.2f} %" in card
     assert f"{(released / 'model.onnx').stat().st_size:,} bytes" in card
-    assert "accuracy with one view" in card
+    for views in ("one_view", "two_views"):
+        assert percent(metrics[views]["accuracy"]) in card
     export = json.loads((released / "export.json").read_text())
     served = export["served"]
     assert f"{served}: the fastest" in card

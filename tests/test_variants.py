@@ -1,6 +1,5 @@
 """Variants of a network: each keeps the contract, is what its name says, and the rule takes the right one."""
 
-import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,8 @@ def images(sample_pack: Pack) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    return load_weights(REFERENCE / "weights.safetensors")
+    """Return the released network's first column, with two views."""
+    return load_weights(REFERENCE / "weights.safetensors").columns()[0].with_mirror(True)
 
 
 def integers(path: Path) -> int:
@@ -193,15 +193,14 @@ def test_the_small_network_answers_alone_only_where_it_keeps_the_stated_error(
     with torch.no_grad():
         truth = network(torch.from_numpy(images)).numpy()
     labels = truth.argmax(1)
-    small, large = copy.deepcopy(network), REFERENCE / "model.onnx"
-    small.mirror = False
-    small_first(small, images[:64], (images, labels), large, tmp_path / "both.onnx", 0.05)
+    large = REFERENCE / "model.onnx"
+    small_first(network.with_mirror(False), images[:64], (images, labels), large, tmp_path / "both.onnx", 0.05)
     model, pixels = Model(tmp_path / "both.onnx"), images.transpose(0, 2, 3, 1)
     alone = np.abs(model.logits(pixels) - Model(large).logits(pixels)).max(1) > 1e-4
     assert 0.5 < alone.mean() <= 1
     assert (model.logits(pixels)[alone].argmax(1) != labels[alone]).mean() <= 0.05
     with pytest.raises(InputError, match=r"nowhere shown to err in at most 0.00%: train it longer"):
-        small_first(small, images[:64], (images, 1 - labels), large, tmp_path / "none.onnx", 1e-6)
+        small_first(network.with_mirror(False), images[:64], (images, 1 - labels), large, tmp_path / "none.onnx", 1e-6)
     assert not (tmp_path / "none.onnx").exists()
 
 
@@ -210,9 +209,7 @@ def test_a_second_view_is_taken_only_where_one_leaves_the_network_unsure(
 ) -> None:
     with torch.no_grad():
         labels = network(torch.from_numpy(images)).numpy().argmax(1)
-    one_view = copy.deepcopy(network)
-    one_view.mirror = False
-    export_onnx(one_view, tmp_path / "one.onnx")
+    export_onnx(network.with_mirror(False), tmp_path / "one.onnx")
     second_look(tmp_path / "one.onnx", None, tmp_path / "both.onnx", images, (images, labels), 0.05)
     one, both = (Model(tmp_path / name) for name in ("one.onnx", "both.onnx"))
     pixels = images.transpose(0, 2, 3, 1)
