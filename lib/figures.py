@@ -12,7 +12,7 @@ from PIL import Image
 from lib.files import whole_folder
 
 _PNG = "image/png"
-_DRAWING = 8192  # colours at most: lines with soft edges have a few thousand, photographs more
+_COLOURS = 128  # of a picture: photographs of 32×32 pixels still show what they show
 _DRAWN_BY = re.compile(r"\bplots\w*\.(\w+)\(")
 
 
@@ -48,10 +48,8 @@ def with_smaller_figures(notebook: NotebookNode) -> NotebookNode:
 
 
 def smaller(png: bytes) -> bytes:
-    """Return an opaque picture in fewer bytes: without transparency and, where it is a drawing, with 256 colours."""
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    if picture.getcolors(_DRAWING):
-        picture = picture.quantize(256, dither=Image.Dither.NONE)
+    """Return an opaque picture in fewer bytes: without transparency, in the _COLOURS that suit it best."""
+    picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
     return min(png, file.getvalue(), key=len)
