@@ -175,7 +175,10 @@ def test_a_batch_is_answered_in_order_with_a_sentence_for_each_bad_file(client: 
     assert reply.status_code == 200
     assert answers.pop(7) == {"error": "the file is no picture that can be read: send JPEG, PNG, WEBP, GIF, BMP, TIFF"}
     single = [ask(client, content).json() for content in pictures]
-    assert [a["probs"]["FAKE"] for a in answers] == pytest.approx([a["probs"]["FAKE"] for a in single], abs=1e-5)
+    together, alone = (np.array([answer["probs"]["FAKE"] for answer in of]) for of in (answers, single))
+    # Integers may round otherwise in a larger batch, by a step of one activation.
+    np.testing.assert_allclose(together, alone, atol=0.02)
+    assert (np.abs(together - np.roll(alone, 1)) > 0.05).any(), "so alike that their order would not show"
 
 
 def mutants(count: int) -> Iterator[bytes]:
