@@ -1,6 +1,6 @@
 """Time training up to an accuracy, against the earlier project's recipe, in one run on one machine.
 
-    python benchmarks/time_to_accuracy.py ARCHIVE [--recipes NAME ...] [--seeds N] [--no-earlier] [--profile]
+    python benchmarks/time_to_accuracy.py ARCHIVE [--recipes NAME ...] [--seeds N] [--set NAME=VALUE ...] [--no-earlier]
 
 A recipe is a file of parameters/ (by name, such as cpu): what it does not say is taken from sample.yaml. Each is
 trained with seeds 0 … N−1 and then judged once on the test images. Seconds are those of all epochs, from data in
@@ -45,21 +45,26 @@ def main() -> None:
     parser.add_argument("archive")
     parser.add_argument("--recipes", nargs="+", default=["faster", "cpu"])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="parameters in place of the recipe's"
+    )
     parser.add_argument("--no-earlier", action="store_true", help="do not time the earlier project's recipe")
     parser.add_argument("--profile", action="store_true", help="also show where the time of a training step goes")
     arguments = parser.parse_args()
 
     source = open_source(str(Path(arguments.archive).resolve()), FOLDER / "sample")
     pack = opened(source)
-    print(f"{processor()}, {torch.get_num_threads()} threads, {pack.facts['data']}\n")
+    gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
+    print(f"{gpu}{processor()}, {torch.get_num_threads()} threads, {pack.facts['data']}\n")
     earlier = None if arguments.no_earlier else earlier_seconds(source)
     if earlier:
         print(f"earlier project: {earlier:.0f} s an epoch, {EARLIER['epochs'] * earlier:,.0f} s in all\n")
+    instead = {name: yaml.safe_load(value) for name, value in (pair.split("=", 1) for pair in arguments.set)}
     for recipe in arguments.recipes:
-        runs = [run(recipe, seed, pack) for seed in range(arguments.seeds)]
+        runs = [run(recipe, {**instead, "seed": seed}, pack) for seed in range(arguments.seeds)]
         report(recipe, runs, earlier)
         if arguments.profile:
-            profile(settings_of(recipe, 0), pack)
+            profile(settings_of(recipe, instead), pack)
 
 
 def opened(source: Source) -> Pack:
@@ -67,19 +72,19 @@ def opened(source: Source) -> Pack:
     return open_pack(folder) if (folder / "pack.json").is_file() else build_pack(source, folder, progress=False)
 
 
-def settings_of(recipe: str, seed: int) -> Settings:
+def settings_of(recipe: str, instead: dict[str, Any]) -> Settings:
     values = {
         key: value
         for name in ("sample", recipe)
         for key, value in yaml.safe_load((ROOT / "parameters" / f"{name}.yaml").read_text(encoding="utf-8")).items()
     }
-    return Settings(**{**{f.name: values[f.name] for f in fields(Settings)}, "seed": seed})
+    return Settings(**{f.name: values[f.name] for f in fields(Settings)} | instead)
 
 
-def run(recipe: str, seed: int, pack: Pack) -> dict[str, Any]:
+def run(recipe: str, instead: dict[str, Any], pack: Pack) -> dict[str, Any]:
     """Train and judge one run, with and without its mirrored view; write and return its figures."""
-    settings = settings_of(recipe, seed)
-    folder = FOLDER / recipe / str(seed)
+    settings = settings_of(recipe, instead)
+    folder = FOLDER / recipe / str(settings.seed)
     network = train(pack, settings, folder)
     record = read_json(folder / "run.json")
     figures = {"seconds": record["train_seconds"], "val_acc": record["val_acc"], "epochs": settings.epochs}

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lib.decode import SIDE
-from lib.degrade import KINDS, degrade
+from lib.degrade import KINDS, NORMALS, degrade
 
 _GREY = 128
 
@@ -39,7 +39,8 @@ class Augmentation:
             kind = torch.randint(1, len(KINDS), (n,), generator=generator)
             kind[torch.rand(n, generator=generator) >= self.degrade] = 0
             strength = torch.rand(n, generator=generator)
-            drawn |= {"kind": kind, "strength": strength, "noise": torch.randn(n, 3, SIDE, SIDE, generator=generator)}
+            noise = torch.randint(NORMALS - 3 * SIDE * SIDE, (n,), generator=generator)
+            drawn |= {"kind": kind, "strength": strength, "noise": noise}
         if self.erase:
             top, left = torch.randint(1 - self.erase, SIDE, (2, n), generator=generator)
             drawn |= {"top": top, "left": left}
@@ -66,21 +67,22 @@ def gather(images: Tensor, rows: Tensor, flip: Tensor, down: Tensor, right: Tens
 
     `images` is M×32×32×3. What a move uncovers is filled by reflection.
     """
-    side = torch.arange(SIDE)
-    y = _reflect(side - down[:, None])
-    x = _reflect(side - right[:, None])
-    x = torch.where(flip[:, None], SIDE - 1 - x, x)
-    pixel = ((rows[:, None] * SIDE + y)[:, :, None] * SIDE + x[:, None, :]).flatten()
-    picked = images.view(-1, 3).index_select(0, pixel.to(images.device))
+    rows, flip, down, right = (part.to(images.device, non_blocking=True)[:, None] for part in (rows, flip, down, right))
+    side = torch.arange(SIDE, device=images.device)
+    y, x = _reflect(side - down), _reflect(side - right)
+    x = torch.where(flip, SIDE - 1 - x, x)
+    pixel = ((rows * SIDE + y)[:, :, None] * SIDE + x[:, None, :]).flatten()
+    picked = images.view(-1, 3).index_select(0, pixel)
     return picked.view(len(rows), SIDE, SIDE, 3).permute(0, 3, 1, 2)
 
 
 def erase(images: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
     """Make a square of each image grey: from row `top` and column `left` (int64 N, may be negative), `side` pixels."""
-    place = torch.arange(SIDE)
-    rows, columns = ((place >= start[:, None]) & (place < start[:, None] + side) for start in (top, left))
+    place = torch.arange(SIDE, device=images.device)
+    start = torch.stack((top, left)).to(images.device, non_blocking=True)[..., None]
+    rows, columns = (place >= start) & (place < start + side)
     erased = (rows[:, :, None] & columns[:, None, :])[..., None]
-    return images.permute(0, 2, 3, 1).masked_fill(erased.to(images.device), _GREY).permute(0, 3, 1, 2)
+    return images.permute(0, 2, 3, 1).masked_fill(erased, _GREY).permute(0, 3, 1, 2)
 
 
 def _reflect(position: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ from lib.hard_examples import HardExamples
 from lib.pack import Pack
 from lib.settings import Settings
 
+_JUDGED = 2000  # images of the validation split at a time
+
 
 class Batches:
     """Iterate over `(images, labels)`: uint8 N×3×32×32 in channels-last memory, and int64 N.
@@ -56,7 +58,7 @@ class Batches:
             drawn = self.augmentation.draw(len(batch), generator)
             rows, *parts = (part.tensor_split(self.ranks)[self.rank] for part in (batch, *drawn.values()))
             images = self.augmentation.apply(self.images, rows, dict(zip(drawn, parts, strict=True)))
-            yield images, self.labels[rows.to(self.labels.device)]
+            yield images, self.labels[rows.to(self.labels.device, non_blocking=True)]
 
 
 class TrainBatch(NamedTuple):
@@ -98,7 +100,7 @@ class PackData(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         device = self.trainer.strategy.root_device
         self.train = tensors(self.pack, self.train_rows, device)
-        if self.teacher:
+        if self.teacher and not self.teacher.present:
             self.train = self.train[0], self.teacher.labels(*self.train)
         self.objects = torch.from_numpy(self.pack.objects()[0][self.train_rows]).to(device)
         self.val = tensors(self.pack, self.pack.rows("val"), device)
@@ -120,7 +122,7 @@ class PackData(pl.LightningDataModule):
         return TrainBatch(images, self.train[1][rows], self.objects[rows], rows, self.weights[rows])
 
     def val_dataloader(self) -> Batches:
-        return Batches(*self.val, self.settings.batch_size, **self.part)
+        return Batches(*self.val, max(_JUDGED, self.settings.batch_size), **self.part)
 
 
 def tensors(pack: Pack, rows: np.ndarray, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:

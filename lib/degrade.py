@@ -1,11 +1,15 @@
 """Degrade images as transport and cameras do: noise, JPEG, blur. Whole batches at a time, on any device."""
 
+from functools import cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 KINDS = ("none", "noise", "jpeg", "blur")
 NOISE, QUALITY, BLUR = (0.02, 0.12), (25, 95), (0.3, 1.2)  # ranges of σ on [0, 1], quality, σ in pixels
+
+NORMALS = 2**22  # drawn once: the noise of an image is a stretch of them
 
 # ITU-T T.81 (1992), tables K.1 and K.2, which libjpeg scales by its quality.
 _LUMINANCE = (
@@ -22,21 +26,40 @@ _CHROMINANCE = (
 def degrade(images: Tensor, kind: Tensor, strength: Tensor, noise: Tensor) -> Tensor:
     """Degrade each image by its `kind` (index into KINDS), as much as `strength` in [0, 1] says.
 
-    `images` are uint8 N×3×H×W with H and W multiples of 16, and so is what is returned. A strength of 0 is the
-    mildest of the ranges NOISE, QUALITY and BLUR, 1 the harshest. `noise` holds standard normal draws, N×3×H×W.
+    `images` are uint8 N×3×H×W with H and W multiples of 16, and so is what is returned; the others lie on the CPU. A
+    strength of 0 is the mildest of the ranges NOISE, QUALITY and BLUR, 1 the harshest. `noise` (int64 N) tells which
+    stretch of normal draws is the image's: it begins at 0 … NORMALS − 3·H·W.
     """
-    kind, strength = kind.to(images.device), strength.to(images.device)
-    degraded = images.clone(memory_format=torch.preserve_format)
-    for index, (low, high) in ((1, NOISE), (2, QUALITY[::-1]), (3, BLUR)):
-        chosen = (kind == index).nonzero()[:, 0]
+    device = images.device
+    order = kind.argsort(stable=True)
+    sizes = kind.bincount(minlength=len(KINDS)).tolist()
+    parts = zip(images[order.to(device, non_blocking=True)].split(sizes), order.split(sizes), strict=True)
+    done = [next(parts)[0]]
+    ways = ((NOISE, None), (QUALITY[::-1], jpeg), (BLUR, blur))
+    for (some, chosen), ((low, high), change) in zip(parts, ways, strict=True):
+        amount = (low + (high - low) * strength[chosen]).to(device, non_blocking=True)
         if not len(chosen):
             continue
-        amount = low + (high - low) * strength[chosen]
-        if index == 1:
-            degraded[chosen] = add_noise(images[chosen], amount, noise[chosen.cpu()].to(images.device))
+        if change:
+            done.append(change(some, amount))
         else:
-            degraded[chosen] = (jpeg if index == 2 else blur)(images[chosen], amount)
-    return degraded
+            start = noise[chosen].to(device, non_blocking=True)
+            done.append(add_noise(some, amount, stretches(start, some[0].numel()).view(some.shape)))
+    back = order.argsort().to(device, non_blocking=True)
+    return torch.cat(done)[back].contiguous(memory_format=torch.channels_last)
+
+
+def stretches(start: Tensor, length: int) -> Tensor:
+    """Return `length` normal draws for each `start` (int64 N): float32 N×length, the same on every device.
+
+    To draw them anew for each image would take longer than a training step on a GPU.
+    """
+    return _normals(start.device)[start[:, None] + torch.arange(length, device=start.device)]
+
+
+@cache
+def _normals(device: torch.device) -> Tensor:
+    return torch.randn(NORMALS, generator=torch.Generator().manual_seed(0)).to(device)
 
 
 def add_noise(images: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
@@ -76,8 +99,13 @@ def jpeg(images: Tensor, quality: Tensor) -> Tensor:
 def _table(base: tuple[int, ...], quality: Tensor) -> Tensor:
     quality = quality.round().clamp(1, 100)
     scale = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)
-    table = torch.tensor(base, dtype=torch.float32, device=quality.device)
+    table = _on(quality.device, base)
     return ((table * scale[:, None] + 50) / 100).floor().clamp(1, 255).view(-1, 1, 1, 1, 8, 8)
+
+
+@cache
+def _on(device: torch.device, values: tuple[int, ...]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def _quantise(plane: Tensor, table: Tensor) -> Tensor:
@@ -90,6 +118,7 @@ def _quantise(plane: Tensor, table: Tensor) -> Tensor:
     return blocks.transpose(3, 4).reshape(n, channels, height, width).round().clamp(0, 255)
 
 
+@cache
 def _dct(device: torch.device) -> Tensor:
     """Return the orthonormal DCT-II of eight values as an 8×8 matrix."""
     place = torch.arange(8, device=device)

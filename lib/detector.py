@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.batches import TrainBatch
+from lib.cuda_graph import RecordedStep
+from lib.distil import Teacher
 from lib.errors import InputError
 from lib.muon import Muon
 from lib.settings import Settings
@@ -16,12 +18,15 @@ class Detector(pl.LightningModule):
 
     Muon moves the filters of convolutions, AdamW everything else, or everything where `muon_rate` is 0. The rates
     rise linearly over the first tenth of all steps and fall linearly to near 0 (Smith & Topin 2018, arXiv
-    1708.07120). Weight decay acts on what AdamW moves, but for norms and biases. Raises InputError for a training
-    of a single step.
+    1708.07120). Weight decay acts on what AdamW moves, but for norms and biases. A `teacher` says of each image, as it
+    is varied, what is learnt beside the labels. One GPU is given whole steps (lib.cuda_graph). Raises InputError for a
+    training of a single step.
     """
 
-    def __init__(self, network: nn.Module, settings: Settings) -> None:
+    def __init__(self, network: nn.Module, settings: Settings, teacher: Teacher | None = None) -> None:
         super().__init__()
+        self.automatic_optimization = False  # a step is one call
+        self.teacher = teacher
         self.network, self.seed, self.label_smoothing = network, settings.seed, settings.label_smoothing
         self.muon_rate, self.learning_rate = settings.muon_rate, settings.learning_rate
         self.weight_decay, self.object_weight = settings.weight_decay, settings.object_weight
@@ -29,24 +34,67 @@ class Detector(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         # Dropout draws from the global generator: a resumed epoch must draw what the unbroken run drew.
         torch.manual_seed(self.seed * 10_000 + self.current_epoch)
+        self.sums = torch.zeros(3, device=self.device)
+
+    def on_train_start(self) -> None:
+        recorded = self.device.type == "cuda" and self.trainer.world_size == 1
+        optimizer = self.optimizers().optimizer
+        for group in optimizer.param_groups:
+            group["capturable"] = recorded
+        self.step = RecordedStep(lambda batch: self._move(batch, optimizer), optimizer) if recorded else self._gradients
+        if self.teacher:
+            self.teacher.network.to(self.device).eval()
+
+    def on_train_end(self) -> None:
+        del self.step
 
     def training_step(self, batch: TrainBatch, _: int) -> dict[str, Tensor]:
-        joint = self.network.joint(batch.images).float()
-        columns = joint.shape[1]  # which learn each by itself
-        joint = joint.flatten(0, 1)
+        # What is recorded moves the weights itself, and leaves no gradients to move them by.
+        figures = self.optimizers().step(lambda: self.step(batch))
+        self.lr_schedulers().step()
+        self.sums += figures["sums"]
+        if self.trainer.is_last_batch:
+            loss, right, n = self.sums
+            means = {"train/loss": loss / n, "train/acc": right / n}
+            self.log_dict(means, on_step=False, on_epoch=True, sync_dist=True)
+        return figures
+
+    def _move(self, batch: TrainBatch, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        figures = self._gradients(batch)
+        optimizer.step()
+        optimizer.zero_grad()
+        return figures
+
+    def _gradients(self, batch: TrainBatch) -> dict[str, Tensor]:
+        loss, figures = self.losses(batch)
+        self.optimizers().zero_grad()
+        self.manual_backward(loss)
+        return figures
+
+    def losses(self, batch: TrainBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss to lower, and by name the `losses` of the labels (N) and `sums`: over the images of the loss,
+        of verdicts that are right, and of 1."""
+        pairs = self.network.joint(batch.images).float()
+        columns = pairs.shape[1]  # which learn each by itself
+        joint = pairs.flatten(0, 1)
         labels, objects = (part.repeat_interleave(columns, 0) for part in (batch.labels, batch.objects))
         logits = joint.logsumexp(2)
         losses = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing, reduction="none")
         losses, logits = losses.view(-1, columns).mean(1), logits.view(-1, columns, 2).mean(1)
         objects = object_losses(joint, labels, objects).view(-1, columns).mean(1) if self.object_weight else 0.0
-        loss = ((losses + self.object_weight * objects) * batch.weights).mean()
-        self._log("train", loss, logits, batch.labels)
-        return {"loss": loss, "losses": losses.detach()}
+        learnt = losses + self.object_weight * objects
+        if self.teacher:
+            learnt = self.teacher.share * self.teacher.losses(batch.images, pairs) + (1 - self.teacher.share) * learnt
+        loss = (learnt * batch.weights).mean()
+        right = accuracy(logits, batch.labels)
+        sums = torch.stack([loss.detach(), right, torch.ones_like(right)]) * len(losses)
+        return loss, {"losses": losses.detach(), "sums": sums}
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         images, labels = batch
         logits = self.network(images)
-        self._log("val", F.cross_entropy(logits, labels), logits, labels)
+        figures = {"val/loss": F.cross_entropy(logits, labels), "val/acc": accuracy(logits, labels)}
+        self.log_dict(figures, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, object]:
         optimizer = self.optimizer()
@@ -74,11 +122,11 @@ class Detector(pl.LightningModule):
             return Muon(filters, groups, self.muon_rate, self.learning_rate, self.weight_decay)
         return torch.optim.AdamW(groups, self.learning_rate, weight_decay=self.weight_decay)
 
-    def _log(self, stage: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        classes = labels.argmax(1) if labels.is_floating_point() else labels  # of a teacher: lib.distil
-        accuracy = (logits.argmax(1) == classes).float().mean()
-        figures = {f"{stage}/loss": loss.detach(), f"{stage}/acc": accuracy}
-        self.log_dict(figures, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
+
+def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the share of N×2 logits whose larger one is of the label (int64 N, or the probabilities of both, N×2)."""
+    classes = labels.argmax(1) if labels.is_floating_point() else labels  # of a teacher: lib.distil
+    return (logits.argmax(1) == classes).float().mean()
 
 
 def object_losses(joint: Tensor, labels: Tensor, objects: Tensor) -> Tensor:
@@ -87,7 +135,8 @@ def object_losses(joint: Tensor, labels: Tensor, objects: Tensor) -> Tensor:
     `joint` are logits N×2×K, `labels` int64 N, or the probabilities of both (N×2), `objects` int64 N. Added to the
     cross-entropy of the label, it makes that of the pair.
     """
-    given = -joint.log_softmax(2).gather(2, objects[:, None, None].expand(-1, 2, 1))[:, :, 0]
+    # Products, not indices: their gradients are the same each time, without waiting for the GPU.
     if not labels.is_floating_point():
-        return given.gather(1, labels[:, None])[:, 0]
-    return (labels * given).sum(1)
+        labels = labels[:, None] == torch.arange(2, device=labels.device)
+    objects = objects[:, None] == torch.arange(joint.shape[2], device=objects.device)
+    return -(labels * (joint.log_softmax(2) * objects[:, None]).sum(2)).sum(1)

@@ -39,16 +39,19 @@ class HardExamples(pl.Callback):
         return torch.cat((hardest, drawn)).sort().values, weights * places / len(order)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._seen = torch.full_like(self.losses, -1.0, device=pl_module.device)
+        self._seen: list[tuple[Tensor, Tensor]] = []
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._seen[batch.rows] = outputs["losses"].float()
+        self._seen.append((batch.rows, outputs["losses"].clone()))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Each process has seen its own images; Lightning saves checkpoints after this.
-        seen = trainer.strategy.reduce(self._seen, reduce_op="max").cpu()
+        rows, losses = map(torch.cat, zip(*self._seen, strict=True))
+        own = torch.full_like(self.losses, -1.0, device=losses.device)
+        own[rows] = losses
+        seen = trainer.strategy.reduce(own, reduce_op="max").cpu()
         self.losses = torch.where(seen < 0, self.losses, seen)
 
     def state_dict(self) -> dict[str, Any]:

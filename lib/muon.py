@@ -1,5 +1,6 @@
 """Muon for filters, AdamW for the rest, in one optimiser."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 import torch
@@ -37,6 +38,7 @@ class Muon(torch.optim.AdamW):
             with torch.enable_grad():
                 loss = closure()
         bank = self.param_groups[0]
+        alike = defaultdict(list)  # filter banks of one shape move together
         for weight in bank["params"]:
             if weight.grad is None:
                 continue
@@ -45,25 +47,30 @@ class Muon(torch.optim.AdamW):
             velocity = state.setdefault("velocity", torch.zeros_like(weight))
             velocity.mul_(bank["momentum"]).add_(weight.grad)
             ahead = weight.grad.add(velocity, alpha=bank["momentum"])
-            weight.mul_(len(weight) ** 0.5 / weight.norm())
-            weight.add_(orthogonalise(ahead.flatten(1)).view_as(weight), alpha=-bank["lr"])
+            alike[weight.shape].append((weight, ahead.flatten(1)))
             weight.grad = None  # so that AdamW passes it by
+        for shape, moved in alike.items():
+            weights, ahead = zip(*moved, strict=True)
+            for weight, step in zip(weights, orthogonalise(torch.stack(ahead)), strict=True):
+                weight.mul_(len(weight) ** 0.5 / weight.norm())
+                weight.sub_(step.view(shape) * bank["lr"])
         super().step()
         return loss
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Return nearly the semi-orthogonal matrix nearest to `matrix` (M×N): its singular values go to about 1.
+    """Return nearly the semi-orthogonal matrix nearest to `matrix` (M×N, or K×M×N for K of them): its singular values
+    go to about 1.
 
     `steps` rounds of a quintic Newton–Schulz iteration bring singular values from 0.01…1 of the Frobenius norm
     to 0.7…1.2.
     """
     a, b, c = _QUINTIC
-    x = matrix / (matrix.norm() + 1e-7)
-    tall = x.shape[0] > x.shape[1]
+    x = matrix / (matrix.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
     if tall:
-        x = x.T
+        x = x.mT
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    return x.mT if tall else x

@@ -65,6 +65,7 @@ def run_record(parameters: dict[str, Any], data: dict[str, Any], code: str, **re
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         **results,
