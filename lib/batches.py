@@ -100,7 +100,7 @@ class PackData(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         device = self.trainer.strategy.root_device
         self.train = tensors(self.pack, self.train_rows, device)
-        if self.teacher and not self.teacher.present:
+        if self.teacher:
             self.train = self.train[0], self.teacher.labels(*self.train)
         self.objects = torch.from_numpy(self.pack.objects()[0][self.train_rows]).to(device)
         self.val = tensors(self.pack, self.pack.rows("val"), device)

@@ -13,13 +13,15 @@ class RecordedStep:
     """Do `step(batch)`, gradients and update included, as a CUDA graph: recorded once for each length of a batch.
 
     A batch is a named tuple of tensors, `step` returns tensors by name; those returned here are overwritten by the
-    next step. Nothing in `step` may wait for the GPU. `optimizer` must be one that can be recorded (capturable); its
-    learning rates may change from step to step. A small network's kernels are done sooner than Python can start them
-    one by one (https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs).
+    next step. Nothing in `step` may wait for the GPU. The learning rates of `optimizer` may change from step to step.
+    A small network's kernels are done sooner than Python can start them one by one
+    (https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs).
     """
 
     def __init__(self, step: Callable[[Any], dict[str, Tensor]], optimizer: torch.optim.Optimizer) -> None:
         self.step, self.optimizer = step, optimizer
+        for group in optimizer.param_groups:
+            group["capturable"] = True
         self.eager = _EAGER
         self.rates = torch.zeros(len(optimizer.param_groups), device="cuda")
         self.recorded: dict[int, tuple[torch.cuda.CUDAGraph, Any, dict[str, Tensor]]] = {}

@@ -7,7 +7,6 @@ from torch.nn import functional as F
 
 from lib.batches import TrainBatch
 from lib.cuda_graph import RecordedStep
-from lib.distil import Teacher
 from lib.errors import InputError
 from lib.muon import Muon
 from lib.settings import Settings
@@ -18,15 +17,12 @@ class Detector(pl.LightningModule):
 
     Muon moves the filters of convolutions, AdamW everything else, or everything where `muon_rate` is 0. The rates
     rise linearly over the first tenth of all steps and fall linearly to near 0 (Smith & Topin 2018, arXiv
-    1708.07120). Weight decay acts on what AdamW moves, but for norms and biases. A `teacher` says of each image, as it
-    is varied, what is learnt beside the labels. One GPU is given whole steps (lib.cuda_graph). Raises InputError for a
-    training of a single step.
+    1708.07120). Weight decay acts on what AdamW moves, but for norms and biases. A single GPU
+    is given whole steps (lib.cuda_graph). Raises InputError for a training of a single step.
     """
 
-    def __init__(self, network: nn.Module, settings: Settings, teacher: Teacher | None = None) -> None:
+    def __init__(self, network: nn.Module, settings: Settings) -> None:
         super().__init__()
-        self.automatic_optimization = False  # a step is one call
-        self.teacher = teacher
         self.network, self.seed, self.label_smoothing = network, settings.seed, settings.label_smoothing
         self.muon_rate, self.learning_rate = settings.muon_rate, settings.learning_rate
         self.weight_decay, self.object_weight = settings.weight_decay, settings.object_weight
@@ -36,22 +32,26 @@ class Detector(pl.LightningModule):
         torch.manual_seed(self.seed * 10_000 + self.current_epoch)
         self.sums = torch.zeros(3, device=self.device)
 
+    def setup(self, stage: str) -> None:
+        self.automatic_optimization = not on_one_gpu(self.trainer)
+
     def on_train_start(self) -> None:
-        recorded = self.device.type == "cuda" and self.trainer.world_size == 1
         optimizer = self.optimizers().optimizer
         for group in optimizer.param_groups:
-            group["capturable"] = recorded
-        self.step = RecordedStep(lambda batch: self._move(batch, optimizer), optimizer) if recorded else self._gradients
-        if self.teacher:
-            self.teacher.network.to(self.device).eval()
+            group["capturable"] = False  # it may come from a checkpoint of recorded steps
+        if not self.automatic_optimization:
+            self.step = RecordedStep(lambda batch: self._whole_step(batch, optimizer), optimizer)
 
     def on_train_end(self) -> None:
-        del self.step
+        self.step = None  # with its memory
 
     def training_step(self, batch: TrainBatch, _: int) -> dict[str, Tensor]:
-        # What is recorded moves the weights itself, and leaves no gradients to move them by.
-        figures = self.optimizers().step(lambda: self.step(batch))
-        self.lr_schedulers().step()
+        if self.automatic_optimization:
+            figures = self.losses(batch)
+        else:
+            # The step moves the weights itself, and leaves no gradients to move them by.
+            figures = self.optimizers().step(lambda: self.step(batch))
+            self.lr_schedulers().step()
         self.sums += figures["sums"]
         if self.trainer.is_last_batch:
             loss, right, n = self.sums
@@ -59,36 +59,28 @@ class Detector(pl.LightningModule):
             self.log_dict(means, on_step=False, on_epoch=True, sync_dist=True)
         return figures
 
-    def _move(self, batch: TrainBatch, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-        figures = self._gradients(batch)
+    def _whole_step(self, batch: TrainBatch, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        figures = self.losses(batch)
+        self.manual_backward(figures.pop("loss"))
         optimizer.step()
         optimizer.zero_grad()
         return figures
 
-    def _gradients(self, batch: TrainBatch) -> dict[str, Tensor]:
-        loss, figures = self.losses(batch)
-        self.optimizers().zero_grad()
-        self.manual_backward(loss)
-        return figures
-
-    def losses(self, batch: TrainBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss to lower, and by name the `losses` of the labels (N) and `sums`: over the images of the loss,
-        of verdicts that are right, and of 1."""
-        pairs = self.network.joint(batch.images).float()
-        columns = pairs.shape[1]  # which learn each by itself
-        joint = pairs.flatten(0, 1)
+    def losses(self, batch: TrainBatch) -> dict[str, Tensor]:
+        """Return the `loss` to lower, the `losses` of the labels (N), and `sums` over the images: of the loss, of
+        verdicts that are right, and of 1."""
+        joint = self.network.joint(batch.images).float()
+        columns = joint.shape[1]  # which learn each by itself
+        joint = joint.flatten(0, 1)
         labels, objects = (part.repeat_interleave(columns, 0) for part in (batch.labels, batch.objects))
         logits = joint.logsumexp(2)
         losses = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing, reduction="none")
         losses, logits = losses.view(-1, columns).mean(1), logits.view(-1, columns, 2).mean(1)
         objects = object_losses(joint, labels, objects).view(-1, columns).mean(1) if self.object_weight else 0.0
-        learnt = losses + self.object_weight * objects
-        if self.teacher:
-            learnt = self.teacher.share * self.teacher.losses(batch.images, pairs) + (1 - self.teacher.share) * learnt
-        loss = (learnt * batch.weights).mean()
+        loss = ((losses + self.object_weight * objects) * batch.weights).mean()
         right = accuracy(logits, batch.labels)
         sums = torch.stack([loss.detach(), right, torch.ones_like(right)]) * len(losses)
-        return loss, {"losses": losses.detach(), "sums": sums}
+        return {"loss": loss, "losses": losses.detach(), "sums": sums}
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         images, labels = batch
@@ -121,6 +113,11 @@ class Detector(pl.LightningModule):
         if filters:
             return Muon(filters, groups, self.muon_rate, self.learning_rate, self.weight_decay)
         return torch.optim.AdamW(groups, self.learning_rate, weight_decay=self.weight_decay)
+
+
+def on_one_gpu(trainer: pl.Trainer) -> bool:
+    """Tell whether a single GPU trains, and alone."""
+    return trainer.strategy.root_device.type == "cuda" and trainer.world_size == 1
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -16,15 +16,10 @@ _BATCH = 256  # images that the teacher judges at a time
 
 @dataclass(frozen=True)
 class Teacher:
-    """Hold a trained network, and the share (0 to 1) its answers have in what another learns, beside the labels.
-
-    Where it is `present`, it judges each image every time, as that is varied (Beyer et al. 2022, arXiv 2106.05237),
-    else once, as it is.
-    """
+    """Hold a trained network, and the share (0 to 1) its answers have in what another learns, beside the labels."""
 
     network: Network
     share: float
-    present: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
@@ -41,20 +36,7 @@ class Teacher:
         said = torch.cat([F.softmax(network(part.permute(0, 3, 1, 2)), 1) for part in images.split(_BATCH)])
         return self.share * said + (1 - self.share) * F.one_hot(labels, said.shape[1])
 
-    def losses(self, images: Tensor, pairs: Tensor) -> Tensor:
-        """Return the cross-entropy of a pupil's answers against the teacher's: float32 N.
-
-        `images` are uint8 N×3×32×32; `pairs` N×columns×2×K are the pupil's logits of the pairs of label and object
-        class, of which each column learns by itself what the teacher's columns say together.
-        """
-        with torch.no_grad():
-            said = self.network.joint(images).float()
-            said = said.flatten(2).softmax(2).mean(1).unflatten(1, said.shape[2:])
-            if pairs.shape[3] == 1:
-                said = said.sum(2, keepdim=True)
-        return -(said.flatten(1)[:, None] * pairs.flatten(2).log_softmax(2)).sum(2).mean(1)
-
     def identity(self) -> str:
         """Return a digest of the teacher: what it teaches changes with it."""
         weights = b"".join(value.cpu().numpy().tobytes() for value in self.network.state_dict().values())
-        return hashlib.sha256(weights + f"{self.share} {self.present}".encode()).hexdigest()
+        return hashlib.sha256(weights + str(self.share).encode()).hexdigest()

@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 from lib.columns import ColumnHeads, columns_of, in_columns
 from lib.decode import SIDE
 from lib.errors import InputError
-from lib.texture_net import Residual, WhitenedConv2d, texture_net
+from lib.texture_net import WhitenedConv2d, texture_net
 
 
 class Network(nn.Module):
@@ -121,6 +121,17 @@ def count_macs(network: nn.Module) -> int:
     return counter.get_total_flops() // 2
 
 
+class Residual(nn.Module):
+    """Add what `body` makes of its input to the input."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
 def _conv_bn(width_in: int, width_out: int) -> list[nn.Module]:
     return [nn.Conv2d(width_in, width_out, 3, padding=1, bias=False), nn.BatchNorm2d(width_out), nn.ReLU()]
 
@@ -149,7 +160,6 @@ def _vgg16_bn(dropout: float) -> nn.Sequential:
 NETWORKS: dict[str, Callable[[float], nn.Sequential]] = {
     "texture_net": texture_net((48, 88, 128), (1, 1, 1)),
     "texture_net_x2": in_columns(2, texture_net((48, 88, 128), (1, 1, 1))),
-    "texture_net_wide": texture_net((144, 288, 384), (1, 2, 1), residual=True),
     "texture_net_small": texture_net((32, 64, 128), (0, 1, 1), excite=False),
     "texture_net_tiny": texture_net((16, 32, 64), (0, 1, 1), excite=False),
     "plain_16_32": _plain(16, 32),

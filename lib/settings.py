@@ -20,8 +20,7 @@ class Settings:
     filters (0: AdamW moves them too), `learning_rate` that of AdamW. With `mirror` the network answers with the
     mean over an image and its mirror image. `train_images` 0 means all of them; `epoch_share` is how much of them an
     epoch sees (lib.hard_examples); `threads` 0 means as many as there are cores; `accelerator` and `precision` are
-    "cpu", "gpu" or "auto", and "float32" or "bfloat16". A network of the name `teacher` ("": none) is trained first,
-    for `teacher_epochs`, and has the share `teacher_share` in what is learnt of each image (lib.distil).
+    "cpu", "gpu" or "auto", and "float32" or "bfloat16".
     `devices` (of each machine), `num_nodes` (machines) and `strategy` are Lightning's.
     """
 
@@ -49,9 +48,6 @@ class Settings:
     epoch_share: float = 1.0
     erase: int = 0
     object_weight: float = 0.0
-    teacher: str = ""
-    teacher_epochs: int = 1
-    teacher_share: float = 0.0
 
     def __post_init__(self) -> None:
         limits = {
@@ -59,7 +55,7 @@ class Settings:
             "weight_decay": (0, 10), "dropout": (0, 0.99), "label_smoothing": (0, 0.99), "shift": (0, 16),
             "degrade": (0, 1), "train_images": (0, 10**9), "seed": (0, 10**9), "threads": (0, 4096),
             "epoch_share": (0.01, 1), "erase": (0, 31), "object_weight": (0, 100), "devices": (1, 4096),
-            "num_nodes": (1, 4096), "teacher_epochs": (1, 10_000), "teacher_share": (0, 1),
+            "num_nodes": (1, 4096),
         }  # fmt: skip
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:

@@ -36,27 +36,13 @@ class WhitenedConv2d(nn.Conv2d):
         return self._conv_forward(x, filters.contiguous(memory_format=torch.channels_last), None)
 
 
-class Residual(nn.Module):
-    """Add what `body` makes of its input to the input."""
-
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__()
-        self.body = body
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
-
-
-def texture_net(
-    widths: Sequence[int], depths: Sequence[int], excite: bool = True, residual: bool = False
-) -> Callable[[float], nn.Sequential]:
+def texture_net(widths: Sequence[int], depths: Sequence[int], excite: bool = True) -> Callable[[float], nn.Sequential]:
     """Return a builder of the network; the builder takes the dropout before the last layer.
 
     A 4×4 stem of stride 2, which saves three quarters of the work of later layers; then a stage a width, each of
     as many 3×3 convolutions with GELU as `depths` says. Before each stage but the first stand a convolution that
-    widens and a max-pool; with `excite`, squeeze-and-excitation (Hu et al. 2018, arXiv 1709.01507) ends each. With
-    `residual` two convolutions stand in the place of one, and what they find is added to what they see (He et al.
-    2016, arXiv 1512.03385). Last comes the mean over all places.
+    widens and a max-pool; with `excite`, squeeze-and-excitation (Hu et al. 2018, arXiv 1709.01507) ends each. Last
+    comes the mean over all places.
     """
 
     def build(dropout: float) -> nn.Sequential:
@@ -65,10 +51,7 @@ def texture_net(
             if stage:
                 layers += [_conv(width_in, width), nn.MaxPool2d(2), nn.BatchNorm2d(width), nn.GELU()]
             for _ in range(depth):
-                one = [_conv(width, width), nn.BatchNorm2d(width)]
-                if residual:
-                    one = [Residual(nn.Sequential(*one, nn.GELU(), _conv(width, width), nn.BatchNorm2d(width)))]
-                layers += [*one, nn.GELU()]
+                layers += [_conv(width, width), nn.BatchNorm2d(width), nn.GELU()]
             if excite:
                 layers.append(SqueezeExcitation(width, width // 4, activation=nn.GELU))
         return nn.Sequential(

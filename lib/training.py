@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from lib.detector import Detector
 from lib.device import choose_device
 from lib.distil import Teacher
 from lib.errors import InputError
-from lib.files import read_json, write_json
+from lib.files import write_json
 from lib.history import History
 from lib.networks import Network, build_network, count_macs, count_parameters
 from lib.pack import Pack
@@ -48,15 +48,9 @@ def train(
     `checkpoints/` what a killed run resumes from: the same settings, data and code go on, anything else starts
     afresh; what is finished is taken as it is, wherever it was trained. `wandb` is "auto" (online with a
     WANDB_API_KEY, offline without), "online", "offline" or "disabled". `start` holds weights to begin with, by their
-    names in the network; the others begin at random. A `teacher` has a say in what is learnt of each image; that of
-    the settings is trained first, in `teacher/`.
+    names in the network; the others begin at random. A `teacher` has a say in what is learnt of each image.
     Raises InputError when the loss is no longer finite or the device runs out of memory.
     """
-    if settings.teacher:
-        # It does not follow the seed: runs that differ in nothing else have the same teacher.
-        own = {"network": settings.teacher, "epochs": settings.teacher_epochs, "mirror": False}
-        first = replace(settings, **own, teacher="", teacher_epochs=1, teacher_share=0.0, seed=0)
-        teacher = Teacher(train(pack, first, folder / "teacher", wandb, progress), settings.teacher_share, present=True)
     device = choose_device(settings.accelerator)
     threads = settings.threads or max(1, (os.cpu_count() or 1) // settings.devices)
     torch.set_num_threads(threads)
@@ -71,8 +65,7 @@ def train(
     }  # fmt: skip
     network = build_network(**recipe, dropout=settings.dropout)
     parameters, macs = count_parameters(network), count_macs(network)
-    present = teacher if teacher and teacher.present else None
-    detector = Detector(network.to(memory_format=torch.channels_last), settings, present)
+    detector = Detector(network.to(memory_format=torch.channels_last), settings)
     data = PackData(pack, settings, teacher)
     network.fit(data.some_images())
     work = {"settings": {**asdict(settings), "threads": threads}, "lib_hash": code, **pack.identity()}
@@ -83,9 +76,10 @@ def train(
     if teacher:
         work["teacher"] = teacher.identity()
     checkpoints = folder / "checkpoints"
+    finished = folder / "run.json"  # written last
     if not claim(checkpoints, work):
-        (folder / "run.json").unlink(missing_ok=True)
-    elif (folder / "run.json").is_file():
+        finished.unlink(missing_ok=True)
+    elif finished.is_file():
         return load_weights(folder / "weights.safetensors")
     last = checkpoints / "last.ckpt"
     every_epoch = {"dirpath": checkpoints, "save_on_train_epoch_end": True, "enable_version_counter": False}
@@ -126,11 +120,10 @@ def train(
     record = run_record(
         asdict(settings), pack.facts, code,
         device=device.type, train_seconds=float(history["seconds"].sum()),
-        teacher_seconds=read_json(folder / "teacher" / "run.json")["train_seconds"] if settings.teacher else 0.0,
         network_parameters=parameters, macs=macs, best_epoch=int(best_epoch["epoch"]) + 1,
         val_acc=float(figures["val/acc"]), val_loss=float(figures["val/loss"]),
     )  # fmt: skip
-    write_json(folder / "run.json", record)
+    write_json(finished, record)
     return network.eval()
 
 

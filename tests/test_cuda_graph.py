@@ -23,8 +23,6 @@ def learn(network: nn.Module, recorded: bool) -> list[float]:
     filters = [network[0].weight, network[3].weight]
     others = [p for p in network.parameters() if not any(p is bank for bank in filters)]
     optimizer = Muon(filters, [{"params": others}], 0.1, 0.01, 0.1)
-    for group in optimizer.param_groups:
-        group["capturable"] = True
 
     def step(batch: Batch) -> dict[str, Tensor]:
         loss = nn.functional.cross_entropy(network(batch.images), batch.labels)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from lib.degrade import BLUR, KINDS, NOISE, QUALITY, add_noise, blur, degrade, jpeg, stretches
+from lib.degrade import BLUR, KINDS, NOISE, NORMALS, QUALITY, add_noise, blur, degrade, jpeg, stretches
 from lib.pack import Pack
 
 
@@ -47,6 +47,15 @@ def test_noise_has_the_deviation_that_was_asked_for() -> None:
     sigma = torch.linspace(0.02, 0.1, 50)
     noisy = add_noise(grey, sigma, torch.randn(50, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
     torch.testing.assert_close(noisy.float().std((1, 2, 3)) / 255, sigma, atol=0.003, rtol=0.05)
+
+
+def test_stretches_of_noise_are_normal_and_told_by_where_they_begin() -> None:
+    start = torch.tensor([0, 17, NORMALS - 3072, 17])
+    drawn = stretches(start, 3072)
+    assert torch.equal(drawn[1], drawn[3])
+    assert torch.equal(drawn[0, 17:], drawn[1, :-17])
+    assert (drawn.mean(1).abs() < 0.08).all()
+    torch.testing.assert_close(drawn.std(1), torch.ones(4), atol=0.05, rtol=0)
 
 
 def test_each_image_gets_its_own_kind_and_strength(images: torch.Tensor) -> None:

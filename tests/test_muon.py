@@ -23,6 +23,14 @@ def test_direction_is_that_of_the_nearest_orthogonal_matrix() -> None:
     assert cosine > 0.97
 
 
+def test_matrices_together_are_what_each_is_alone() -> None:
+    matrices = (
+        torch.randn(3, 40, 8, generator=torch.Generator().manual_seed(0))
+        * torch.tensor([1e-3, 1.0, 1e3])[:, None, None]
+    )
+    torch.testing.assert_close(orthogonalise(matrices), torch.stack([orthogonalise(matrix) for matrix in matrices]))
+
+
 def network() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.Conv2d(4, 8, 3, bias=False), nn.Flatten(), nn.Linear(8, 8))

@@ -16,7 +16,7 @@ from conftest import settings
 
 from lib.detector import Detector
 from lib.errors import InputError
-from lib.files import ROOT, read_json
+from lib.files import ROOT, read_json, write_json
 from lib.networks import build_network
 from lib.pack import Pack
 from lib.predictions import predict
@@ -87,6 +87,18 @@ def test_same_seed_same_weights_bit_for_bit(finished: Path, sample_pack: Pack, t
     assert weights(tmp_path / "same") == weights(finished) != weights(tmp_path / "other")
 
 
+def test_whole_steps_as_a_gpu_is_given_them_learn_the_same(
+    finished: Path, sample_pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What a GPU would record is done here at once: lib.cuda_graph is tested where there is one.
+    monkeypatch.setattr("lib.detector.on_one_gpu", lambda trainer: True)
+    monkeypatch.setattr("lib.detector.RecordedStep", lambda step, optimizer: step)
+    train(sample_pack, settings(), tmp_path, progress=False)
+    assert weights(tmp_path) == weights(finished)
+    one, other = (pd.read_csv(folder / "history.csv").drop(columns="seconds") for folder in (tmp_path, finished))
+    pd.testing.assert_frame_equal(one, other)
+
+
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -125,8 +137,13 @@ def test_killed_run_goes_on_to_the_same_weights(finished: Path, sample_pack: Pac
 
 def test_finished_run_is_not_trained_again_but_a_changed_one_is(finished: Path, sample_pack: Pack) -> None:
     seconds = pd.read_csv(finished / "history.csv")["seconds"].tolist()
-    train(sample_pack, settings(), finished, progress=False)
+    record = {**read_json(finished / "run.json"), "processor": "another machine's"}
+    write_json(finished / "run.json", record)
+    network = train(sample_pack, settings(), finished, progress=False)
     assert pd.read_csv(finished / "history.csv")["seconds"].tolist() == seconds
+    assert read_json(finished / "run.json") == record, "who trained it is forgotten"
+    taken = load_weights(finished / "weights.safetensors").state_dict()
+    assert all(torch.equal(value, taken[name]) for name, value in network.state_dict().items())
     before = weights(finished)
     train(sample_pack, settings(learning_rate=0.02, epochs=1), finished, progress=False)
     assert weights(finished) != before
