@@ -17,8 +17,8 @@ class Detector(pl.LightningModule):
 
     Muon moves the filters of convolutions, AdamW everything else, or everything where `muon_rate` is 0. The rates
     rise linearly over the first tenth of all steps and fall linearly to near 0 (Smith & Topin 2018, arXiv
-    1708.07120). Weight decay acts on what AdamW moves, but for norms and biases. A single GPU
-    is given whole steps (lib.cuda_graph). Raises InputError for a training of a single step.
+    1708.07120). Weight decay acts on what AdamW moves, but for norms and biases. A single GPU is given whole steps
+    (lib.cuda_graph). Raises InputError for a training of a single step.
     """
 
     def __init__(self, network: nn.Module, settings: Settings) -> None:

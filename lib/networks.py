@@ -42,11 +42,14 @@ class Network(nn.Module):
 
     def with_mirror(self, mirror: bool) -> "Network":
         """Return a network with the same weights that looks at mirror images too, or does not."""
-        return Network(self.body, self.mean, self.std, mirror).train(self.training)
+        return self._of(self.body, mirror)
 
     def columns(self) -> list["Network"]:
         """Return each column (lib.columns) as a network of its own, which shares its weights with this one."""
-        return [Network(body, self.mean, self.std, self.mirror).train(self.training) for body in columns_of(self.body)]
+        return [self._of(body, self.mirror) for body in columns_of(self.body)]
+
+    def _of(self, body: nn.Sequential, mirror: bool) -> "Network":
+        return Network(body, self.mean, self.std, mirror).to(self.centre.device).train(self.training)
 
     def joint(self, images: Tensor) -> Tensor:
         """Return what each column says of one view: logits N×columns×2×objects of all pairs of label and object class.

@@ -43,6 +43,12 @@ def test_answer_is_the_mean_of_the_columns_and_these_begin_differently(objects: 
         assert network.joint(IMAGES).shape == (6, 2, 2, objects or 1)
 
 
+def test_parts_of_a_network_lie_where_it_lies() -> None:
+    network = build_network("pair", MEAN, STD).to("meta")
+    for part in (*network.columns(), network.with_mirror(True)):
+        assert part(IMAGES.to("meta")).is_meta
+
+
 @pytest.mark.parametrize("object_weight", [0.0, 1.0])
 def test_each_column_learns_what_it_would_alone(object_weight: float) -> None:
     network = build_network("pair", MEAN, STD, objects=10 if object_weight else 0)
