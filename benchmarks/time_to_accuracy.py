@@ -1,6 +1,7 @@
 """Time training up to an accuracy, against the earlier project's recipe, in one run on one machine.
 
-    python benchmarks/time_to_accuracy.py ARCHIVE [--recipes NAME ...] [--seeds N] [--set NAME=VALUE ...] [--no-earlier]
+    python benchmarks/time_to_accuracy.py ARCHIVE [--recipes NAME ...] [--seeds N] [--set NAME=VALUE ...]
+                                           [--no-earlier] [--profile]
 
 A recipe is a file of parameters/ (by name, such as cpu): what it does not say is taken from sample.yaml. Each is
 trained with seeds 0 … N−1 and then judged once on the test images. Seconds are those of all epochs, from data in
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=["faster", "cpu"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
-        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="parameters in place of the recipe's"
+        "--set", nargs="+", type=parameter, default=[], metavar="NAME=VALUE", help="in place of the recipe's"
     )
     parser.add_argument("--no-earlier", action="store_true", help="do not time the earlier project's recipe")
     parser.add_argument("--profile", action="store_true", help="also show where the time of a training step goes")
@@ -59,12 +60,19 @@ def main() -> None:
     earlier = None if arguments.no_earlier else earlier_seconds(source)
     if earlier:
         print(f"earlier project: {earlier:.0f} s an epoch, {EARLIER['epochs'] * earlier:,.0f} s in all\n")
-    instead = {name: yaml.safe_load(value) for name, value in (pair.split("=", 1) for pair in arguments.set)}
+    instead = dict(arguments.set)
     for recipe in arguments.recipes:
         runs = [run(recipe, {**instead, "seed": seed}, pack) for seed in range(arguments.seeds)]
         report(recipe, runs, earlier)
         if arguments.profile:
             profile(settings_of(recipe, instead), pack)
+
+
+def parameter(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    if not value or name not in {field.name for field in fields(Settings)}:
+        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=VALUE with a name from lib.settings")
+    return name, yaml.safe_load(value)
 
 
 def opened(source: Source) -> Pack:

@@ -15,7 +15,7 @@ from lib.hard_examples import HardExamples
 from lib.pack import Pack
 from lib.settings import Settings
 
-_JUDGED = 2000  # images of the validation split at a time
+_JUDGED = 1000  # images of the validation split at a time
 
 
 class Batches:

@@ -37,9 +37,9 @@ def degrade(images: Tensor, kind: Tensor, strength: Tensor, noise: Tensor) -> Te
     done = [next(parts)[0]]
     ways = ((NOISE, None), (QUALITY[::-1], jpeg), (BLUR, blur))
     for (some, chosen), ((low, high), change) in zip(parts, ways, strict=True):
-        amount = (low + (high - low) * strength[chosen]).to(device, non_blocking=True)
         if not len(chosen):
             continue
+        amount = (low + (high - low) * strength[chosen]).to(device, non_blocking=True)
         if change:
             done.append(change(some, amount))
         else:
@@ -50,10 +50,7 @@ def degrade(images: Tensor, kind: Tensor, strength: Tensor, noise: Tensor) -> Te
 
 
 def stretches(start: Tensor, length: int) -> Tensor:
-    """Return `length` normal draws for each `start` (int64 N): float32 N×length, the same on every device.
-
-    To draw them anew for each image would take longer than a training step on a GPU.
-    """
+    """Return `length` normal draws for each `start` (int64 N): float32 N×length, the same on every device."""
     return _normals(start.device)[start[:, None] + torch.arange(length, device=start.device)]
 
 

@@ -27,11 +27,6 @@ class Detector(pl.LightningModule):
         self.muon_rate, self.learning_rate = settings.muon_rate, settings.learning_rate
         self.weight_decay, self.object_weight = settings.weight_decay, settings.object_weight
 
-    def on_train_epoch_start(self) -> None:
-        # Dropout draws from the global generator: a resumed epoch must draw what the unbroken run drew.
-        torch.manual_seed(self.seed * 10_000 + self.current_epoch)
-        self.sums = torch.zeros(3, device=self.device)
-
     def setup(self, stage: str) -> None:
         self.automatic_optimization = not on_one_gpu(self.trainer)
 
@@ -41,6 +36,11 @@ class Detector(pl.LightningModule):
             group["capturable"] = False  # it may come from a checkpoint of recorded steps
         if not self.automatic_optimization:
             self.step = RecordedStep(lambda batch: self._whole_step(batch, optimizer), optimizer)
+
+    def on_train_epoch_start(self) -> None:
+        # Dropout draws from the global generator: a resumed epoch must draw what the unbroken run drew.
+        torch.manual_seed(self.seed * 10_000 + self.current_epoch)
+        self.sums = torch.zeros(3, device=self.device)
 
     def on_train_end(self) -> None:
         self.step = None  # with its memory

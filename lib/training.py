@@ -5,7 +5,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,8 @@ def train(
     if not claim(checkpoints, work):
         finished.unlink(missing_ok=True)
     elif finished.is_file():
-        return load_weights(folder / "weights.safetensors")
+        with suppress(InputError):  # lost or damaged weights are written again, from the checkpoints
+            return load_weights(folder / "weights.safetensors")
     last = checkpoints / "last.ckpt"
     every_epoch = {"dirpath": checkpoints, "save_on_train_epoch_end": True, "enable_version_counter": False}
     callbacks = [

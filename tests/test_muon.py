@@ -24,11 +24,9 @@ def test_direction_is_that_of_the_nearest_orthogonal_matrix() -> None:
 
 
 def test_matrices_together_are_what_each_is_alone() -> None:
-    matrices = (
-        torch.randn(3, 40, 8, generator=torch.Generator().manual_seed(0))
-        * torch.tensor([1e-3, 1.0, 1e3])[:, None, None]
-    )
-    torch.testing.assert_close(orthogonalise(matrices), torch.stack([orthogonalise(matrix) for matrix in matrices]))
+    torch.manual_seed(0)
+    matrices = [scale * torch.randn(40, 8) for scale in (1e-3, 1.0, 1e3)]
+    torch.testing.assert_close(orthogonalise(torch.stack(matrices)), torch.stack(list(map(orthogonalise, matrices))))
 
 
 def network() -> nn.Sequential:

@@ -145,6 +145,9 @@ def test_finished_run_is_not_trained_again_but_a_changed_one_is(finished: Path, 
     taken = load_weights(finished / "weights.safetensors").state_dict()
     assert all(torch.equal(value, taken[name]) for name, value in network.state_dict().items())
     before = weights(finished)
+    (finished / "weights.safetensors").write_bytes(before[:-100])
+    train(sample_pack, settings(), finished, progress=False)
+    assert weights(finished) == before, "damaged weights were not written again"
     train(sample_pack, settings(learning_rate=0.02, epochs=1), finished, progress=False)
     assert weights(finished) != before
     assert len(pd.read_csv(finished / "history.csv")) == 1
