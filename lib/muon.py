@@ -63,14 +63,18 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     go to about 1.
 
     `steps` rounds of a quintic Newton–Schulz iteration bring singular values from 0.01…1 of the Frobenius norm
-    to 0.7…1.2.
+    to 0.7…1.2. Each round multiplies by a polynomial of the Gram matrix, so the rounds can be done on that one, which
+    is small and square, and their product applied once.
     """
     a, b, c = _QUINTIC
     x = matrix / (matrix.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT
+    gram = x @ x.mT
+    product = one = torch.eye(gram.shape[-1], device=x.device, dtype=x.dtype)
     for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        factor = a * one + b * gram + c * gram @ gram
+        product, gram = factor @ product, factor @ gram @ factor
+    x = product @ x
     return x.mT if tall else x

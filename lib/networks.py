@@ -164,6 +164,7 @@ NETWORKS: dict[str, Callable[[float], nn.Sequential]] = {
     "texture_net": texture_net((48, 88, 128), (1, 1, 1)),
     "texture_net_x2": in_columns(2, texture_net((48, 88, 128), (1, 1, 1))),
     "texture_net_small": texture_net((32, 64, 128), (0, 1, 1), excite=False),
+    "texture_net_light": texture_net((32, 64, 128), (0, 1, 1), excite=False, light=True),
     "texture_net_tiny": texture_net((16, 32, 64), (0, 1, 1), excite=False),
     "plain_16_32": _plain(16, 32),
     "plain_32_64": _plain(32, 64),

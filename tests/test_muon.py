@@ -15,6 +15,16 @@ def test_singular_values_go_to_about_one() -> None:
         assert 0.5 < values.min() <= values.max() < 1.3, shape
 
 
+def test_rounds_on_the_gram_matrix_are_those_on_the_matrix() -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(8, 40)
+    x = matrix / matrix.norm()
+    for _ in range(5):
+        x = 3.4445 * x - 4.7750 * x @ x.T @ x + 2.0315 * x @ x.T @ x @ x.T @ x
+    torch.testing.assert_close(orthogonalise(matrix), x, rtol=0, atol=1e-4)
+    torch.testing.assert_close(orthogonalise(matrix.T), x.T, rtol=0, atol=1e-4)
+
+
 def test_direction_is_that_of_the_nearest_orthogonal_matrix() -> None:
     torch.manual_seed(0)
     matrix = torch.randn(8, 40)

@@ -35,6 +35,12 @@ def test_macs_are_counted_by_hand_for_one_network() -> None:
     assert network.training
 
 
+def test_light_network_has_the_weights_of_the_small_one_and_half_its_work() -> None:
+    small, light = (build_network(f"texture_net_{name}", MEAN, STD) for name in ("small", "light"))
+    assert count_parameters(light) == count_parameters(small)
+    assert count_macs(light) < 0.55 * count_macs(small)
+
+
 def test_inputs_are_normalised_inside() -> None:
     network = build_network("plain_16_32", MEAN, STD)
     constant = torch.tensor(MEAN).to(torch.uint8).view(1, 3, 1, 1).expand(1, 3, 32, 32)
