@@ -96,12 +96,12 @@ def run(recipe: str, instead: dict[str, Any], pack: Pack) -> dict[str, Any]:
     network = train(pack, settings, folder)
     record = read_json(folder / "run.json")
     figures = {"seconds": record["train_seconds"], "val_acc": record["val_acc"], "epochs": settings.epochs}
-    for views in (2, 1) if settings.mirror else (1,):
-        network.mirror = views == 2
+    for views in (2, 1):
+        judge = network.with_mirror(views == 2)
         figures[f"views_{views}"] = {
-            "parameters": count_parameters(network),
-            "macs": count_macs(network),
-            **judged(network, pack, settings),
+            "parameters": count_parameters(judge),
+            "macs": count_macs(judge),
+            **judged(judge, pack, settings),
         }
     write_json(folder / "figures.json", figures)
     return figures
@@ -119,7 +119,7 @@ def report(recipe: str, runs: list[dict[str, Any]], earlier: float | None) -> No
     if earlier:
         print(f"  ratio        1/{spread([EARLIER['epochs'] * earlier / value for value in seconds], 1)}")
     print(f"  validation   {spread([100 * figures['val_acc'] for figures in runs])} %")
-    for views in (key for key in ("views_2", "views_1") if key in runs[0]):
+    for views in ("views_2", "views_1"):
         seen = [figures[views] for figures in runs]
         print(
             f"  {views}: {seen[0]['parameters']:,} parameters, {seen[0]['macs'] / 1e6:.1f} million multiply-accumulates"

@@ -67,20 +67,20 @@ class Detector(pl.LightningModule):
         return figures
 
     def losses(self, batch: TrainBatch) -> dict[str, Tensor]:
-        """Return the `loss` to lower, the `losses` of the labels (N), and `sums` over the images: of the loss, of
-        verdicts that are right, and of 1."""
-        joint = self.network.joint(batch.images).float()
-        columns = joint.shape[1]  # which learn each by itself
-        joint = joint.flatten(0, 1)
-        labels, objects = (part.repeat_interleave(columns, 0) for part in (batch.labels, batch.objects))
-        logits = joint.logsumexp(2)
-        losses = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing, reduction="none")
-        losses, logits = losses.view(-1, columns).mean(1), logits.view(-1, columns, 2).mean(1)
-        objects = object_losses(joint, labels, objects).view(-1, columns).mean(1) if self.object_weight else 0.0
+        """Return the `loss` to lower, the `losses` of the labels (N; −1 for images that are mixed of two), and `sums`
+        over the images: of the loss, of verdicts that are right, and of 1."""
+        joint = self.network.joint(batch.images).float()  # of columns, which learn each by itself
+        targets = batch.targets[:, None].expand(-1, joint.shape[1], -1, -1)
+        labels, logits = targets.sum(3), joint.logsumexp(3)
+        smoothing = {"label_smoothing": self.label_smoothing, "reduction": "none"}
+        losses = (
+            F.cross_entropy(logits.flatten(0, 1), labels.flatten(0, 1), **smoothing).view_as(logits[..., 0]).mean(1)
+        )
+        objects = object_losses(joint, targets).mean(1) if self.object_weight else 0.0
         loss = ((losses + self.object_weight * objects) * batch.weights).mean()
-        right = accuracy(logits, batch.labels)
+        right = accuracy(logits.mean(1), labels[:, 0].argmax(1))
         sums = torch.stack([loss.detach(), right, torch.ones_like(right)]) * len(losses)
-        return {"loss": loss, "losses": losses.detach(), "sums": sums}
+        return {"loss": loss, "losses": losses.detach().where(batch.whole, -1.0), "sums": sums}
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         images, labels = batch
@@ -121,19 +121,15 @@ def on_one_gpu(trainer: pl.Trainer) -> bool:
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the share of N×2 logits whose larger one is of the label (int64 N, or the probabilities of both, N×2)."""
-    classes = labels.argmax(1) if labels.is_floating_point() else labels  # of a teacher: lib.distil
-    return (logits.argmax(1) == classes).float().mean()
+    """Return the share of N×2 logits whose larger one is of the label (int64 N)."""
+    return (logits.argmax(1) == labels).float().mean()
 
 
-def object_losses(joint: Tensor, labels: Tensor, objects: Tensor) -> Tensor:
-    """Return the cross-entropy of each image's object class, given its label: float32 N.
+def object_losses(joint: Tensor, targets: Tensor) -> Tensor:
+    """Return the cross-entropy of each image's object class, given its label.
 
-    `joint` are logits N×2×K, `labels` int64 N, or the probabilities of both (N×2), `objects` int64 N. Added to the
-    cross-entropy of the label, it makes that of the pair.
+    `joint` are logits of all pairs of label and object class, `targets` how far an image is of each, both …×2×K. Added
+    to the cross-entropy of the label, it makes that of the pair.
     """
     # Products, not indices: their gradients are the same each time, without waiting for the GPU.
-    if not labels.is_floating_point():
-        labels = labels[:, None] == torch.arange(2, device=labels.device)
-    objects = objects[:, None] == torch.arange(joint.shape[2], device=objects.device)
-    return -(labels * (joint.log_softmax(2) * objects[:, None]).sum(2)).sum(1)
+    return -(targets * joint.log_softmax(-1)).sum((-2, -1))

@@ -11,12 +11,13 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torchvision.models import VGG16_BN_Weights
 
-from lib.batches import PackData, tensors
+from lib.batches import tensors
 from lib.device import choose_device
 from lib.errors import InputError
 from lib.files import project_path, write_json
 from lib.networks import Network, build_network, count_macs, count_parameters
 from lib.pack import Pack
+from lib.pack_data import PackData
 from lib.predictions import run_network
 from lib.provenance import lib_hash, run_record
 from lib.settings import Settings

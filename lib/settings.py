@@ -14,8 +14,9 @@ class Settings:
     """Hold what decides the outcome of a training. Raises InputError for a value that makes no sense.
 
     `degrade` is the share of training images with noise, JPEG or blur, `erase` the side of the square that is made grey
-    in each (lib.augment). With `object_weight` object classes are learnt too, and their cross-entropy weighs so much
-    beside that of the labels (1: as if every pair of label and object class were a class).
+    in each (lib.augment), `cutmix` the share of those with a part of another (lib.cutmix). With `object_weight` object
+    classes are learnt too, and their cross-entropy weighs so much beside that of the labels (1: as if every pair of
+    label and object class were a class).
     `batch_size` counts the images of one step on all devices together. `muon_rate` is the step of Muon on the
     filters (0: AdamW moves them too), `learning_rate` that of AdamW. With `mirror` the network answers with the
     mean over an image and its mirror image. `train_images` 0 means all of them; `epoch_share` is how much of them an
@@ -47,6 +48,7 @@ class Settings:
     # Records of earlier runs have none of these.
     epoch_share: float = 1.0
     erase: int = 0
+    cutmix: float = 0.0
     object_weight: float = 0.0
 
     def __post_init__(self) -> None:
@@ -54,8 +56,8 @@ class Settings:
             "epochs": (1, 10_000), "batch_size": (2, 65_536), "muon_rate": (0, 10), "learning_rate": (1e-8, 10),
             "weight_decay": (0, 10), "dropout": (0, 0.99), "label_smoothing": (0, 0.99), "shift": (0, 16),
             "degrade": (0, 1), "train_images": (0, 10**9), "seed": (0, 10**9), "threads": (0, 4096),
-            "epoch_share": (0.01, 1), "erase": (0, 31), "object_weight": (0, 100), "devices": (1, 4096),
-            "num_nodes": (1, 4096),
+            "epoch_share": (0.01, 1), "erase": (0, 31), "cutmix": (0, 1), "object_weight": (0, 100),
+            "devices": (1, 4096), "num_nodes": (1, 4096),
         }  # fmt: skip
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:

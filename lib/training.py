@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.multiprocessing import ProcessRaisedException
 
 from lib.artifacts import wandb_mode
-from lib.batches import PackData
 from lib.detector import Detector
 from lib.device import choose_device
 from lib.distil import Teacher
@@ -27,6 +26,7 @@ from lib.files import write_json
 from lib.history import History
 from lib.networks import Network, build_network, count_macs, count_parameters
 from lib.pack import Pack
+from lib.pack_data import PackData
 from lib.provenance import lib_hash, run_record
 from lib.resume import claim
 from lib.settings import PRECISIONS, Settings

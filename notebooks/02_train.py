@@ -27,6 +27,7 @@ flip = True  # type: bool mirror half of the training images
 shift = 2  # type: int move training images by up to so many pixels
 degrade = 0.0  # type: float share of training images made worse by noise, JPEG or blur
 erase = 0  # type: int side of the square made grey in each training image
+cutmix = 0.0  # type: float share of training images a part of which is another's
 object_weight = 0.0  # type: float of the object class, learnt beside the label (0: not learnt, 1: as much as the label)
 mirror = True  # type: bool answer with the mean over an image and its mirror image
 train_images = 0  # type: int train on so many images of a fixed random choice (0: all)

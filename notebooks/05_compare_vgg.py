@@ -63,7 +63,7 @@ plots.use_style()
 pack = open_pack(project_path(upstream["01_data"]["pack"]).parent)
 our_run = read_json(project_path(upstream["02_train"]["run"]))
 own = {"train_images": rival_images, "batch_size": rival_batch_size, "muon_rate": 0.0, "mirror": False}
-plain = {"epoch_share": 1.0, "degrade": 0.0, "erase": 0, "object_weight": 0.0}
+plain = {"epoch_share": 1.0, "degrade": 0.0, "erase": 0, "cutmix": 0.0, "object_weight": 0.0}
 common = our_run["parameters"] | own | plain | {"accelerator": accelerator, "threads": threads}
 earlier = {
     "network": "plain_64_128",

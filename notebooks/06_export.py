@@ -106,8 +106,9 @@ val_labelled = val_images, labels[val]
 first = {}
 if small_network:
     small_folder, recipe = figures.parent / "small", read_json(weights.with_name("run.json"))["parameters"]
-    own = {"network": small_network, "epochs": small_epochs, "mirror": False, "erase": 0, "object_weight": 0.0}
-    train(pack, Settings(**recipe | own), small_folder, wandb, teacher=Teacher(network, small_taught))
+    own = {"network": small_network, "epochs": small_epochs, "mirror": False}
+    plain = {"erase": 0, "cutmix": 0.0, "object_weight": 0.0}
+    train(pack, Settings(**recipe | own | plain), small_folder, wandb, teacher=Teacher(network, small_taught))
     small = load_weights(small_folder / "weights.safetensors")
     first = {error: partial(small_first, small, calibration, val_labelled, error=error) for error in small_errors}
     work = [f"{count_macs(it) / 1e6:.1f}" for it in (small, network)]

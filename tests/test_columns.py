@@ -52,7 +52,9 @@ def test_parts_of_a_network_lie_where_it_lies() -> None:
 @pytest.mark.parametrize("object_weight", [0.0, 1.0])
 def test_each_column_learns_what_it_would_alone(object_weight: float) -> None:
     network = build_network("pair", MEAN, STD, objects=10 if object_weight else 0)
-    batch = TrainBatch(IMAGES, torch.arange(6) % 2, torch.arange(6), torch.arange(6), torch.linspace(0.5, 1.5, 6))
+    targets = torch.eye(20)[torch.arange(6) * 3].unflatten(1, (2, 10))
+    whole = torch.ones(6, dtype=torch.bool)
+    batch = TrainBatch(IMAGES, targets, torch.arange(6), torch.linspace(0.5, 1.5, 6), whole)
     recipe = settings(network="pair", object_weight=object_weight)
 
     def learn(network: Network) -> torch.Tensor:

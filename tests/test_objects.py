@@ -19,6 +19,7 @@ from lib.weights import load_weights
 
 JOINT = torch.randn(6, 2, 10, generator=torch.Generator().manual_seed(0))
 LABELS, OBJECTS = torch.tensor([0, 1, 0, 1, 1, 0]), torch.tensor([0, 9, 3, 3, 7, 9])
+TARGETS = torch.eye(20)[10 * LABELS + OBJECTS].unflatten(1, (2, 10))
 
 
 def test_verdict_is_the_marginal_of_all_pairs() -> None:
@@ -32,13 +33,13 @@ def test_verdict_is_the_marginal_of_all_pairs() -> None:
 def test_losses_of_label_and_object_make_that_of_the_pair() -> None:
     pair = F.cross_entropy(JOINT.flatten(1), 10 * LABELS + OBJECTS, reduction="none")
     label = F.cross_entropy(JOINT.logsumexp(2), LABELS, reduction="none")
-    torch.testing.assert_close(label + object_losses(JOINT, LABELS, OBJECTS), pair)
+    torch.testing.assert_close(label + object_losses(JOINT, TARGETS), pair)
 
 
-def test_soft_labels_weigh_the_object_under_both() -> None:
-    hard = [object_losses(JOINT, torch.full_like(LABELS, label), OBJECTS) for label in (0, 1)]
-    soft = torch.tensor([0.3, 0.7]).expand(6, 2)
-    torch.testing.assert_close(object_losses(JOINT, soft, OBJECTS), 0.3 * hard[0] + 0.7 * hard[1])
+def test_soft_targets_weigh_the_object_under_both_labels() -> None:
+    soft = 0.3 * TARGETS + 0.7 * TARGETS.flip(1)
+    expected = 0.3 * object_losses(JOINT, TARGETS) + 0.7 * object_losses(JOINT, TARGETS.flip(1))
+    torch.testing.assert_close(object_losses(JOINT, soft), expected)
 
 
 def test_a_network_learns_what_images_show_and_answers_from_its_files_alone(sample_pack: Pack, tmp_path: Path) -> None:
