@@ -2,6 +2,7 @@
 
 import ctypes
 import importlib
+import importlib.util
 import json
 import os
 import signal
@@ -128,7 +129,7 @@ def serve() -> None:
     Ends with the input, and so with the process that asked, and its kernels with it.
     """
     os.environ["JPY_PARENT_PID"] = str(os.getpid())  # before ipykernel is imported, which reads it then
-    for name in _IMPORTED:
+    for name in filter(_is_here, _IMPORTED):
         importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that nothing is left of a kernel that has ended
     for line in sys.stdin:
@@ -137,6 +138,11 @@ def serve() -> None:
         if pid == 0:
             _become_kernel(connection_file, environment)
         print(pid, flush=True)
+
+
+def _is_here(name: str) -> bool:
+    """Tell whether the package that a module belongs to is installed: trials need no wandb where it is disabled."""
+    return importlib.util.find_spec(name.partition(".")[0]) is not None
 
 
 def _become_kernel(connection_file: str, environment: dict[str, str]) -> None:

@@ -12,7 +12,7 @@
 #
 # **Reads** the pack of [01_data](01_data.ipynb).
 # **Writes** `weights.safetensors`, `history.csv`, `run.json`, and checkpoints from which a killed run goes on.
-# **Takes** 40 s on the sample; on CIFAKE over two hours on two cores, by the cpu profile.
+# **Takes** 40 s on the sample; on CIFAKE two minutes on a GPU, some three hours on two cores.
 
 # %% tags=["parameters"]
 network = "texture_net"  # type: str a name from lib.networks

@@ -149,6 +149,12 @@ def test_trial_is_repeated_to_the_bit_by_one_papermill_line(sample_pack: Pack, t
     assert weights[0] == weights[1]
 
 
+def test_kernels_need_no_wandb() -> None:
+    code = "import sys; sys.modules['wandb'] = None; from lib.kernels import serve; serve()"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, input="", capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
 @pytest.mark.slow
 def test_hyperband_prunes_while_a_trial_trains(sample_pack: Pack, tmp_path: Path) -> None:
     # The second trial is worse after its first epoch, and must not live to see its thirtieth.
