@@ -72,10 +72,8 @@ class Detector(pl.LightningModule):
         joint = self.network.joint(batch.images).float()  # of columns, which learn each by itself
         targets = batch.targets[:, None].expand(-1, joint.shape[1], -1, -1)
         labels, logits = targets.sum(3), joint.logsumexp(3)
-        smoothing = {"label_smoothing": self.label_smoothing, "reduction": "none"}
-        losses = (
-            F.cross_entropy(logits.flatten(0, 1), labels.flatten(0, 1), **smoothing).view_as(logits[..., 0]).mean(1)
-        )
+        smoothing = self.label_smoothing
+        losses = F.cross_entropy(logits.mT, labels.mT, label_smoothing=smoothing, reduction="none").mean(1)
         objects = object_losses(joint, targets).mean(1) if self.object_weight else 0.0
         loss = ((losses + self.object_weight * objects) * batch.weights).mean()
         right = accuracy(logits.mean(1), labels[:, 0].argmax(1))

@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -78,14 +80,19 @@ def test_forms_and_statuses(pictures: Path, capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a pipe with a name")
 def test_rows_come_before_the_last_picture_is_read_and_ctrl_c_is_clean(pictures: Path) -> None:
-    os.mkfifo(pictures / "zzz.png")
-    pipe = os.open(pictures / "zzz.png", os.O_RDWR)  # until this is closed, reading it waits
+    pipe = pictures / "zzz.png"
+    os.mkfifo(pipe)  # opening it waits for one who writes
     # Ctrl-C may come while coverage holds its lock, for which its other threads would wait for ever.
     with run("predict", pictures, "--json", env=untraced()) as command:
         assert json.loads(command.stdout.readline())["file"].endswith("000.png")
         command.send_signal(signal.SIGINT)
-        os.close(pipe)
-        _, err = command.communicate(timeout=30)
+        last = time.monotonic() + 30
+        while command.poll() is None and time.monotonic() < last:
+            with suppress(OSError):  # nobody waits yet
+                os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+            time.sleep(0.01)
+        command.kill()  # where it still waits
+        _, err = command.communicate()
     assert command.returncode == 130
     assert "Traceback" not in err
     assert err.endswith("interrupted\n")
