@@ -210,9 +210,11 @@ def test_broken_sweep_goes_on_and_a_failure_is_recorded(ending: str, sample_pack
     trials, given = tmp_path / "trials", fixed(sample_pack, epochs=2)
     process = worker(spec, given, trials)
     wait_for((trials / "1" / "rerun.yaml").exists)
+    os.killpg(process.pid, signal.SIGSTOP)  # or it may be done before this process has tried
     with pytest.raises(InputError, match="another sweep is at work in"):
         run_sweep(check_specification(spec), given, {}, trials, progress=False)
     os.killpg(process.pid, signal.SIGKILL if ending == "kill" else signal.SIGINT)
+    os.killpg(process.pid, signal.SIGCONT)
     errors = process.communicate()[1]
     assert process.returncode != 0
     assert ending == "kill" or errors.rstrip().endswith("KeyboardInterrupt")
