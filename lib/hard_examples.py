@@ -15,8 +15,8 @@ class HardExamples(pl.Callback):
     Two fifths of the places go to the images with the largest losses, as each was when last seen. The others are drawn
     from all the rest, and weigh as much more as there are more of those than places: the expected gradient stays that
     of all images, most of which are easy and add little to it (dropping some by chance and weighing what stays:
-    InfoBatch, Qin et al. 2024, arXiv 2303.04947). Images not yet seen count as hardest; a
-    loss below 0 says nothing of its image.
+    InfoBatch, Qin et al. 2024, arXiv 2303.04947). Images not yet seen count as hardest; a loss below 0 says nothing of
+    its image.
     """
 
     def __init__(self, images: int, share: float) -> None:
