@@ -12,13 +12,13 @@ FROM python AS installer
 RUN pip install --no-cache-dir uv==0.13.9 && uv venv /opt/venv
 COPY requirements.txt .
 
-# The service's own packages, at the lock's versions; uv checks the hashes of a constraints file too.
+# The group `service` of pyproject.toml, at the lock's versions; uv checks the hashes of a constraints file too.
 FROM installer AS service
-RUN uv pip install --no-cache --constraints requirements.txt fastapi fastapi-offline httptools \
-    multipart numpy onnxruntime pillow prometheus-client pydantic-settings pyyaml scipy simplejpeg tqdm uvicorn uvloop setuptools
 COPY pyproject.toml README.md ./
 COPY lib lib
-RUN uv pip install --no-cache --no-deps --no-build-isolation . && uv pip uninstall setuptools
+RUN uv pip install --no-cache --constraints requirements.txt setuptools \
+    && uv pip install --no-cache --constraints requirements.txt --no-build-isolation ".[service]" \
+    && uv pip uninstall setuptools
 
 FROM python AS api
 COPY --from=service /opt/venv /opt/venv
@@ -28,8 +28,7 @@ USER 1000
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health')"]
-CMD ["uvicorn", "--factory", "lib.service:create_app", "--host", "0.0.0.0", "--http", "lib.one_write:OneWrite", \
-     "--no-access-log", "--no-proxy-headers", "--no-server-header", "--timeout-graceful-shutdown", "60"]
+CMD ["cifake", "serve", "--host", "0.0.0.0"]
 
 FROM installer AS project
 RUN uv pip install --no-cache --require-hashes --compile-bytecode -r requirements.txt

@@ -26,10 +26,10 @@ export PLOOMBER_STATS_ENABLED := false
 export PLOOMBER_ENV_FILENAME := $(if $(filter sample,$(PROFILE)),env.yaml,env.$(PROFILE).yaml)
 
 .DEFAULT_GOAL := help
-.PHONY: help build sweep test lab serve lint lock clean
+.PHONY: help build sweep test test-fast lab serve lint lock clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 FROM = $(if $(SOURCE),--env--source "$(if $(wildcard $(SOURCE)),$(abspath $(SOURCE)),$(SOURCE))")
 
@@ -41,22 +41,24 @@ sweep: .venv/ready  ## search parameters: SPEC=parameters/sweep_bayes.yaml PROFI
 	ploomber build --partially 03_sweep $(FROM) --env--sweep $(SPEC) $(ARGS)
 	@echo "Open outputs/$(PROFILE)/03_sweep/03_sweep.ipynb"
 
-test: .venv/ready  ## run the tests, and replay the executed notebooks
-	python -m pytest --cov=lib --cov-report=term $(ARGS)
+test: .venv/ready  ## run all tests, and replay the executed notebooks
+	python -m pytest --numprocesses=2 --dist=loadfile --cov=lib --cov-report=term $(ARGS)
+
+test-fast: .venv/ready  ## run the tests that need no kernel, server, browser or build
+	python -m pytest --numprocesses=2 --dist=loadfile -m "not slow and not full" $(ARGS)
 
 lab: .venv/ready  ## open JupyterLab with the notebooks
 	jupyter lab $(ARGS)
 
 serve: .venv/ready  ## start the service on http://127.0.0.1:8000
-	uvicorn --factory lib.service:create_app --http lib.one_write:OneWrite --no-access-log --no-proxy-headers \
-	    --no-server-header --timeout-graceful-shutdown 60 $(ARGS)
+	cifake serve $(ARGS)
 
 lint: .venv/ready  ## check style and formatting
-	ruff check . && ruff format --check .
+	ruff check . && ruff format --check . && lint-imports --no-cache
 
-lock: .venv/ready  ## renew requirements.txt from pyproject.toml
+lock: .venv/ready  ## renew requirements.txt from pyproject.toml (ARGS=--upgrade: to the newest versions)
 	uv pip compile pyproject.toml --extra dev --universal --fork-strategy fewest --python-version 3.11 \
-	    --generate-hashes --no-header --upgrade --quiet --output-file requirements.txt
+	    --generate-hashes --no-header --quiet --output-file requirements.txt $(ARGS)
 
 clean:  ## remove what runs have written; .venv stays
 	rm -rf outputs/sample outputs/cpu outputs/gpu .pytest_cache .ruff_cache .coverage

@@ -1,7 +1,7 @@
-"""Count training images a second, ours against ImageFolder: `python benchmarks/data_path.py ARCHIVE [ROUNDS]`.
+"""Measure the throughput of data loading against ImageFolder: `python benchmarks/data_path.py ARCHIVE [ROUNDS]`.
 
-Both give the same training images as normalised float batches of 128, mirrored at random and moved by up to two
-pixels: torchvision's ImageFolder and v2 transforms through a DataLoader with 0, 1, 2 and 4 workers, and the pack
+Both give the training images as normalised float batches of 128, flipped at random and translated by up to two pixels:
+torchvision's ImageFolder and v2 transforms through a DataLoader with 0, 1, 2 and 4 workers, and the packed dataset
 through `Batches` and the normalisation inside the network. Each round measures all of them, one after the other.
 """
 
@@ -17,31 +17,32 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from lib.augment import Augmentation
-from lib.batches import Batches, tensors
-from lib.networks import build_network
-from lib.packing import build_pack
-from lib.provenance import processor
-from lib.source import open_source
+from lib.core.provenance import processor
+from lib.data.augment import Augmentation
+from lib.data.batches import Batches, load_tensors
+from lib.data.packing import pack_dataset
+from lib.data.source import open_source
+from lib.models.networks import build_network
 
 BATCH = 128
-FOLDER_IMAGES = 20_000  # of the training images: an epoch of all of them would take half a minute
+FOLDER_IMAGES = 20_000  # of the training images: with all of them an epoch would take half a minute
 WORKERS = (0, 1, 2, 4)
+PACKED = "packed dataset"
 
 
 def main(archive: str, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         scratch = Path(temporary)
         source = open_source(str(Path(archive).resolve()), scratch / "sample")
-        pack = build_pack(source, scratch / "pack", progress=False)
-        rows = pack.rows("train")
-        few = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:FOLDER_IMAGES]
-        for row in rows[few]:
-            path = scratch / source.members[row].file
+        dataset = pack_dataset(source, scratch / "dataset", progress=False)
+        train = dataset.indices("train")
+        subset = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:FOLDER_IMAGES]
+        for index in train[subset]:
+            path = scratch / source.records[index].file
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(source.read(source.members[row]))
-        images, labels = tensors(pack, rows)
-        mean, std = pack.facts["mean"], pack.facts["std"]
+            path.write_bytes(source.read(source.records[index]))
+        images, labels = load_tensors(dataset, train)
+        mean, std = dataset.metadata["mean"], dataset.metadata["std"]
         normalise = build_network("plain_16_32", mean, std).normalise
         transform = v2.Compose(
             [
@@ -53,24 +54,25 @@ def main(archive: str, rounds: int) -> None:
             ]
         )
         folder = ImageFolder(str(scratch / "train"), transform)
-        rates: dict[str, list[float]] = {}
+        throughput: dict[str, list[float]] = {}
         for _ in range(rounds):
             for workers in WORKERS:
                 loader = DataLoader(folder, BATCH, shuffle=True, num_workers=workers)
-                rates.setdefault(f"ImageFolder, {workers} workers", []).append(rate(batch for batch, _ in loader))
-            batches = Batches(images, labels, BATCH, Augmentation(flip=True, shift=2), seed=0)
-            rates.setdefault("pack", []).append(rate(normalise(batch) for batch, _ in batches))
+                images_per_second = epoch_throughput(batch for batch, _ in loader)
+                throughput.setdefault(f"ImageFolder, {workers} workers", []).append(images_per_second)
+            batches = Batches(images, labels, BATCH, Augmentation(flip=True, translate=2), seed=0)
+            throughput.setdefault(PACKED, []).append(epoch_throughput(normalise(batch) for batch, _ in batches))
 
-    print(f"{processor()}, {torch.get_num_threads()} threads, {pack.facts['data']}, {rounds} rounds\n")
-    for name, values in rates.items():
+    print(f"{processor()}, {torch.get_num_threads()} threads, {dataset.metadata['data']}, {rounds} rounds\n")
+    for name, values in throughput.items():
         print(f"{name:22}  {statistics.mean(values):9,.0f} ± {statistics.stdev(values):7,.0f} images/s")
-    best = max((name for name in rates if name != "pack"), key=lambda name: statistics.mean(rates[name]))
-    ratios = [ours / theirs for ours, theirs in zip(rates["pack"], rates[best], strict=True)]
-    print(f"\npack / {best}: {statistics.mean(ratios):.1f} ± {statistics.stdev(ratios):.1f}")
+    best = max((name for name in throughput if name != PACKED), key=lambda name: statistics.mean(throughput[name]))
+    ratios = [ours / theirs for ours, theirs in zip(throughput[PACKED], throughput[best], strict=True)]
+    print(f"\n{PACKED} / {best}: {statistics.mean(ratios):.1f} ± {statistics.stdev(ratios):.1f}")
 
 
-def rate(batches: Iterable[torch.Tensor]) -> float:
-    """Return the images a second of an epoch, the start of its workers included."""
+def epoch_throughput(batches: Iterable[torch.Tensor]) -> float:
+    """Return the images a second of an epoch, including the start of its workers."""
     start, count = time.perf_counter(), 0
     for batch in batches:
         count += len(batch)

@@ -1,6 +1,6 @@
 """Load the service steadily and watch its memory: `python benchmarks/soak.py [MINUTES] [REQUESTS_A_SECOND]`.
 
-Of 20 requests 17 are pictures, one is no picture, one is a large one, one is a batch of ten. Memory is the resident set
+Of 20 requests 17 are images, one is no image, one is a large one, one is a batch of ten. Memory is the resident set
 of all processes that /metrics reports, every ten seconds. Prints it by minute, and the slope after the first minute.
 """
 
@@ -12,23 +12,23 @@ from collections import Counter
 
 import httpx
 import numpy as np
-from pictures import picture
+from images import image
 from service import running
 
 EVERY = 10  # seconds
 
 
 async def soak(address: str, minutes: float, rate: float) -> tuple[list[float], Counter[int]]:
-    """Return the resident set (MiB) every ten seconds, and how many answers had which status."""
-    small, large = [picture(seed) for seed in range(500)], picture(0, side=1500)
+    """Return the resident set (MiB) every ten seconds, and how many responses had which status."""
+    small, large = [image(seed) for seed in range(500)], image(0, side=1500)
     memory, codes = [], Counter()
     start = time.perf_counter()
     async with httpx.AsyncClient(base_url=address, timeout=30, limits=httpx.Limits(max_connections=100)) as client:
 
-        async def ask(turn: int) -> None:
+        async def request(turn: int) -> None:
             path, contents = "/predict/", [small[turn % len(small)]]
             if turn % 20 == 0:
-                contents = [b"no picture"]
+                contents = [b"no image"]
             elif turn % 20 == 1:
                 contents = [large]
             elif turn % 20 == 2:
@@ -38,7 +38,7 @@ async def soak(address: str, minutes: float, rate: float) -> tuple[list[float], 
         async with asyncio.TaskGroup() as tasks:
             for turn in range(int(minutes * 60 * rate)):
                 await asyncio.sleep(start + turn / rate - time.perf_counter())
-                tasks.create_task(ask(turn))
+                tasks.create_task(request(turn))
                 if turn % int(EVERY * rate) == 0:
                     found = re.findall(
                         r"^\w*process_resident_memory_bytes (\S+)", (await client.get("/metrics")).text, re.M
@@ -57,7 +57,7 @@ def main(minutes: float, rate: float) -> None:
         print(f"minute {minute // a_minute + 1:2}: {np.mean(memory[minute : minute + a_minute]):6.1f} MiB")
     warm = memory[a_minute:]
     slope = np.polyfit(np.arange(len(warm)) * EVERY / 60, warm, 1)[0]
-    print(f"slope after the first minute {slope:+.3f} MiB a minute; answers by status {dict(codes)}")
+    print(f"slope after the first minute {slope:+.3f} MiB a minute; responses by status {dict(codes)}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Measure what a trial of a sweep costs beyond its training, and where it goes.
+"""Measure the overhead of a sweep's trial beyond its training, by part.
 
     python benchmarks/sweep_overhead.py [--rounds N]
 
-Each round runs the same tiny training of the sample five ways, in turn: by papermill's command line; through papermill
-with a fresh kernel; and as a trial of a sweep, whose kernel is forked from a process that has done the imports; each of
-the last two with W&B's offline log and without. Training is what `train_seconds` of run.json says; the rest is cost.
+Each round runs the same tiny training on the sample five ways, in turn: by papermill's command line; by papermill with
+a fresh kernel; and as a trial of a sweep, whose kernel is forked from a process that has done the imports; each of the
+last two with W&B's offline log and without. Training takes the `train_seconds` of run.json; the rest is overhead.
 """
 
 import argparse
@@ -19,14 +19,14 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from lib.files import ROOT, read_json
-from lib.kernels import Kernels
-from lib.packing import build_pack
-from lib.provenance import processor
-from lib.source import open_source
-from lib.trial import run_trial
+from lib.core.files import ROOT, read_json
+from lib.core.provenance import processor
+from lib.data.packing import pack_dataset
+from lib.data.source import open_source
+from lib.sweep.kernels import Kernels
+from lib.sweep.trial import PRELOAD, run_trial
 
-SMALL = {"network": "plain_16_32", "epochs": 1, "train_images": 300}
+SMALL = {"network": "plain_16_32", "epochs": 1, "max_train_samples": 300}
 CELLS = {"imports": "from dataclasses import", "train()": "folder = project_path", "figure": "plots.history"}
 
 
@@ -35,16 +35,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     seconds: dict[str, list[dict[str, float]]] = defaultdict(list)
-    with tempfile.TemporaryDirectory() as scratch, Kernels() as warm:
+    with tempfile.TemporaryDirectory() as scratch, Kernels(PRELOAD) as forked:
         folder = Path(scratch)
-        build_pack(open_source("sample", folder / "source"), folder / "pack", progress=False)
-        given = {**SMALL, "upstream": {"01_data": {"pack": str(folder / "pack" / "pack.json")}}}
-        run_trial({**given, "wandb": "disabled"}, folder / "first", warm, lambda _: False)  # waits for the imports
+        pack_dataset(open_source("sample", folder / "source"), folder / "dataset", progress=False)
+        given = {**SMALL, "upstream": {"01_data": {"dataset": str(folder / "dataset" / "metadata.json")}}}
+        run_trial({**given, "wandb": "disabled"}, folder / "first", forked, lambda _: False)  # waits for the imports
         for number in range(rounds):
             here = folder / str(number)
             seconds["papermill's command line, no W&B"].append(by_command(given, here / "command"))
             for mode in ("disabled", "offline"):
-                for name, kernels in (("fresh kernel", Kernels(warm=False)), ("forked kernel", warm)):
+                for name, kernels in (("fresh kernel", Kernels()), ("forked kernel", forked)):
                     row = measured(given | {"wandb": mode}, here / f"{name} {mode}", kernels)
                     seconds[f"{name}, W&B {mode}"].append(row)
     print(f"{processor()}, n = {rounds} rounds, seconds, mean ± standard deviation\n")
@@ -71,7 +71,7 @@ def measured(given: dict, folder: Path, kernels: Kernels) -> dict[str, float]:
 
 
 def parts(folder: Path, wall: float) -> dict[str, float]:
-    """Return what `wall` seconds were spent on besides training."""
+    """Split `wall` seconds by what they were spent on besides training."""
     training = read_json(folder / "run.json")["train_seconds"]
     cells = [cell for cell in nbformat.read(folder / "02_train.ipynb", 4).cells if cell.cell_type == "code"]
     took = {

@@ -2,10 +2,10 @@
 
     python benchmarks/sweep_study.py ARCHIVE [--seeds N] [--trials N] [--images N] [--epochs N]
 
-Both search the space of parameters/sweep_bayes.yaml, with sweep seeds 0 … N−1, on the same training images. A trial
-is judged by its loss on all validation images; the test images are not touched. Methods and seeds alternate, so that
-what is there at any time is balanced. Everything lies in outputs/benchmarks/sweep/: stop it when you like, start it
-again, and it goes on. A table is printed after every seed.
+Both search the space of parameters/sweep_bayes.yaml, with sweep seeds 0 … N−1, on the same training images. The metric
+of a trial is its loss on all validation images; the test images are not used. Methods and seeds alternate, so that the
+results are balanced at any time. They are in outputs/benchmarks/sweep/; a study that was stopped resumes there. A table
+is printed after every seed.
 """
 
 import argparse
@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.files import ROOT, project_path, write_json
-from lib.pack import Pack, open_pack
-from lib.packing import build_pack
-from lib.provenance import lib_hash, processor
-from lib.source import open_source
-from lib.sweep import run_sweep
-from lib.sweep_spec import check_specification, load_specification
+from lib.core.files import ROOT, project_path, write_json
+from lib.core.provenance import lib_hash, processor
+from lib.data.dataset import PackedDataset, open_dataset
+from lib.data.packing import pack_dataset
+from lib.data.source import open_source
+from lib.sweep.engine import run_sweep
+from lib.sweep.specification import check_specification, load_specification
 
 FOLDER = ROOT / "outputs" / "benchmarks"
 METHODS = ("random", "bayes")
@@ -36,34 +36,36 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     given = parser.parse_args()
 
-    pack = opened(given.archive)
-    facts = f"{processor()}, {pack.facts['data']}, {given.images:,} training images, {given.epochs} epochs a trial"
+    dataset = opened(given.archive)
+    conditions = (
+        f"{processor()}, {dataset.metadata['data']}, {given.images:,} training images, {given.epochs} epochs a trial"
+    )
     found: dict[tuple[str, int], list[float]] = {}
     for seed in range(given.seeds):
         for method in METHODS:
             start = time.perf_counter()
-            found[method, seed] = best_so_far(method, seed, pack, given)
+            found[method, seed] = best_so_far(method, seed, dataset, given)
             print(f"{method}, seed {seed}: best {found[method, seed][-1]:.4f}, {time.perf_counter() - start:.0f} s now")
             write_json(FOLDER / "sweep" / "best.json", {f"{name} {k}": values for (name, k), values in found.items()})
-        print(f"\n{facts}, n = {seed + 1} sweep seeds, best validation loss so far, mean ± standard deviation\n")
+        print(f"\n{conditions}, n = {seed + 1} sweep seeds, best validation loss so far, mean ± standard deviation\n")
         report(found, given.trials, seed + 1)
 
 
-def opened(archive: str) -> Pack:
-    folder = FOLDER / "pack"
-    if (folder / "pack.json").is_file():
-        return open_pack(folder)
-    return build_pack(open_source(str(Path(archive).resolve()), FOLDER / "sample"), folder, progress=False)
+def opened(archive: str) -> PackedDataset:
+    folder = FOLDER / "dataset"
+    if (folder / "metadata.json").is_file():
+        return open_dataset(folder)
+    return pack_dataset(open_source(str(Path(archive).resolve()), FOLDER / "sample"), folder, progress=False)
 
 
-def best_so_far(method: str, seed: int, pack: Pack, given: argparse.Namespace) -> list[float]:
-    """Return the best validation loss after each trial of one sweep, run or taken up where it was."""
+def best_so_far(method: str, seed: int, dataset: PackedDataset, given: argparse.Namespace) -> list[float]:
+    """Return the best validation loss after each trial of one sweep, which is run or resumed."""
     content = load_specification(project_path("parameters/sweep_bayes.yaml")).content
     specification = check_specification({**content, "method": method, "run_cap": given.trials})
-    fixed = {"epochs": given.epochs, "train_images": given.images, "wandb": "disabled", "accelerator": "cpu"}
-    fixed["upstream"] = {"01_data": {"pack": str(FOLDER / "pack" / "pack.json")}}
-    identity = {"pack": pack.identity(), "lib_hash": lib_hash(module="training")}
-    table = run_sweep(specification, fixed, identity, FOLDER / "sweep" / method / str(seed) / "trials", seed)
+    fixed = {"epochs": given.epochs, "max_train_samples": given.images, "wandb": "disabled", "accelerator": "cpu"}
+    fixed["upstream"] = {"01_data": {"dataset": str(FOLDER / "dataset" / "metadata.json")}}
+    fingerprint = {"dataset": dataset.fingerprint(), "lib_hash": lib_hash(module="training.train")}
+    table = run_sweep(specification, fixed, fingerprint, FOLDER / "sweep" / method / str(seed) / "trials", seed)
     losses = table["val/loss"].where(table["state"] == "complete")
     return pd.Series(losses).cummin().ffill().tolist()
 
@@ -74,9 +76,10 @@ def report(found: dict[tuple[str, int], list[float]], trials: int, seeds: int) -
     print("|" + "---|" * (len(METHODS) + 3))
     for n in marks:
         values = {name: [found[name, seed][n - 1] for seed in range(seeds)] for name in METHODS}
-        apart = [bayes - random for random, bayes in zip(values["random"], values["bayes"], strict=True)]
-        wins = f"{sum(difference < 0 for difference in apart)} of {seeds}"
-        print(f"| {n} | " + " | ".join(spread(values[name]) for name in METHODS) + f" | {spread(apart)} | {wins} |")
+        differences = [bayes - random for random, bayes in zip(values["random"], values["bayes"], strict=True)]
+        wins = f"{sum(difference < 0 for difference in differences)} of {seeds}"
+        cells = [*(spread(values[name]) for name in METHODS), spread(differences), wins]
+        print(f"| {n} | " + " | ".join(cells) + " |")
     print(flush=True)
 
 

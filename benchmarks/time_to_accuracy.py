@@ -1,12 +1,12 @@
-"""Time training up to an accuracy, against the earlier project's recipe, in one run on one machine.
+"""Time training to an accuracy and compare it with the CNN baseline (student project), on one machine.
 
     python benchmarks/time_to_accuracy.py ARCHIVE [--recipes NAME ...] [--seeds N] [--set NAME=VALUE ...]
-                                           [--no-earlier] [--profile]
+                                           [--no-baseline] [--profile]
 
-A recipe is a file of parameters/ (by name, such as cpu): what it does not say is taken from sample.yaml. Each is
-trained with seeds 0 … N−1 and then judged once on the test images. Seconds are those of all epochs, from data in
-memory; the earlier project's are those of one epoch of its 80,000 images, times its 70 epochs. Validation counts in
-neither. Runs stay in outputs/benchmarks/; one that is finished is not repeated.
+A training recipe is a file of parameters/ (by name, such as cpu); sample.yaml holds the defaults of all others. Each
+recipe is trained with seeds 0 … N−1, and evaluated once on the test images. Times are those of all training epochs,
+without loading the data and without validation. That of the baseline is measured over one epoch of its 80,000 images
+and multiplied by its 70 epochs. Runs stay in outputs/benchmarks/; a finished one is not repeated.
 """
 
 import argparse
@@ -24,21 +24,21 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from lib.batches import Batches, tensors
-from lib.detector import Detector
-from lib.files import ROOT, read_json, write_json
-from lib.metrics import evaluate
-from lib.networks import NETWORKS, Network, build_network, count_macs, count_parameters
-from lib.pack import Pack, open_pack
-from lib.packing import build_pack
-from lib.predictions import predict
-from lib.provenance import processor
-from lib.settings import Settings
-from lib.source import Source, open_source
-from lib.training import train
+from lib.core.files import ROOT, read_json, write_json
+from lib.core.provenance import processor
+from lib.data.batches import Batches, load_tensors
+from lib.data.dataset import PackedDataset, open_dataset
+from lib.data.packing import pack_dataset
+from lib.data.source import Source, open_source
+from lib.evaluation.metrics import evaluate
+from lib.evaluation.predictions import predict
+from lib.models.networks import NETWORKS, Network, build_network, count_macs, count_parameters
+from lib.training.detector import Detector
+from lib.training.settings import Settings
+from lib.training.train import train
 
 FOLDER = ROOT / "outputs" / "benchmarks"
-EARLIER = {"images": 80_000, "batch_size": 128, "epochs": 70, "learning_rate": 0.00572, "dropout": 0.158, "workers": 2}
+BASELINE = {"images": 80_000, "batch_size": 128, "epochs": 70, "lr": 0.00572, "dropout": 0.158, "workers": 2}
 
 
 def main() -> None:
@@ -47,98 +47,99 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=["faster", "cpu"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
-        "--set", nargs="+", type=parameter, default=[], metavar="NAME=VALUE", help="in place of the recipe's"
+        "--set", nargs="+", type=parameter, default=[], metavar="NAME=VALUE", help="overrides of the recipes"
     )
-    parser.add_argument("--no-earlier", action="store_true", help="do not time the earlier project's recipe")
-    parser.add_argument("--profile", action="store_true", help="also show where the time of a training step goes")
+    parser.add_argument("--no-baseline", action="store_true", help="do not time the CNN baseline")
+    parser.add_argument("--profile", action="store_true", help="also print the time of each operator")
     arguments = parser.parse_args()
 
     source = open_source(str(Path(arguments.archive).resolve()), FOLDER / "sample")
-    pack = opened(source)
+    dataset = open_or_pack(source)
     gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
-    print(f"{gpu}{processor()}, {torch.get_num_threads()} threads, {pack.facts['data']}\n")
-    earlier = None if arguments.no_earlier else earlier_seconds(source)
-    if earlier:
-        print(f"earlier project: {earlier:.0f} s an epoch, {EARLIER['epochs'] * earlier:,.0f} s in all\n")
-    instead = dict(arguments.set)
+    print(f"{gpu}{processor()}, {torch.get_num_threads()} threads, {dataset.metadata['data']}\n")
+    baseline = None if arguments.no_baseline else baseline_seconds(source)
+    if baseline:
+        total = BASELINE["epochs"] * baseline
+        print(f"CNN baseline (student project): {baseline:.0f} s an epoch, {total:,.0f} s in all\n")
+    overrides = dict(arguments.set)
     for recipe in arguments.recipes:
-        runs = [run(recipe, {**instead, "seed": seed}, pack) for seed in range(arguments.seeds)]
-        report(recipe, runs, earlier)
+        runs = [run(recipe, {**overrides, "seed": seed}, dataset) for seed in range(arguments.seeds)]
+        report(recipe, runs, baseline)
         if arguments.profile:
-            profile(settings_of(recipe, instead), pack)
+            profile(settings_of(recipe, overrides), dataset)
 
 
 def parameter(text: str) -> tuple[str, Any]:
     name, _, value = text.partition("=")
     if not value or name not in {field.name for field in fields(Settings)}:
-        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=VALUE with a name from lib.settings")
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE with a NAME from lib.training.settings")
     return name, yaml.safe_load(value)
 
 
-def opened(source: Source) -> Pack:
-    folder = FOLDER / "pack"
-    return open_pack(folder) if (folder / "pack.json").is_file() else build_pack(source, folder, progress=False)
+def open_or_pack(source: Source) -> PackedDataset:
+    folder = FOLDER / "dataset"
+    if (folder / "metadata.json").is_file():
+        return open_dataset(folder)
+    return pack_dataset(source, folder, progress=False)
 
 
-def settings_of(recipe: str, instead: dict[str, Any]) -> Settings:
+def settings_of(recipe: str, overrides: dict[str, Any]) -> Settings:
     values = {
         key: value
         for name in ("sample", recipe)
         for key, value in yaml.safe_load((ROOT / "parameters" / f"{name}.yaml").read_text(encoding="utf-8")).items()
     }
-    return Settings(**{f.name: values[f.name] for f in fields(Settings)} | instead)
+    return Settings(**{f.name: values[f.name] for f in fields(Settings)} | overrides)
 
 
-def run(recipe: str, instead: dict[str, Any], pack: Pack) -> dict[str, Any]:
-    """Train and judge one run, with and without its mirrored view; write and return its figures."""
-    settings = settings_of(recipe, instead)
+def run(recipe: str, overrides: dict[str, Any], dataset: PackedDataset) -> dict[str, Any]:
+    """Train one run and evaluate it without and with flip TTA; write and return its results."""
+    settings = settings_of(recipe, overrides)
     folder = FOLDER / recipe / str(settings.seed)
-    network = train(pack, settings, folder)
+    network = train(dataset, settings, folder)
     record = read_json(folder / "run.json")
-    figures = {"seconds": record["train_seconds"], "val_acc": record["val_acc"], "epochs": settings.epochs}
-    for views in (2, 1):
-        judge = network.with_mirror(views == 2)
-        figures[f"views_{views}"] = {
-            "parameters": count_parameters(judge),
-            "macs": count_macs(judge),
-            **judged(judge, pack, settings),
+    results = {"seconds": record["train_seconds"], "val_acc": record["val_acc"], "epochs": settings.epochs}
+    for tta in ("without_tta", "with_tta"):
+        evaluated = network.with_hflip_tta(tta == "with_tta")
+        results[tta] = {
+            "parameters": count_parameters(evaluated),
+            "macs": count_macs(evaluated),
+            **evaluate_on_test(evaluated, dataset, settings),
         }
-    write_json(folder / "figures.json", figures)
-    return figures
+    write_json(folder / "results.json", results)
+    return results
 
 
-def judged(network: Network, pack: Pack, settings: Settings) -> dict[str, Any]:
-    table, _ = predict(network, pack, ("test",), settings.accelerator, progress=False)
-    return {"test": evaluate(table), "test_not_in_train": evaluate(table[~table["in_train"]])}
+def evaluate_on_test(network: Network, dataset: PackedDataset, settings: Settings) -> dict[str, Any]:
+    table, _ = predict(network, dataset, ("test",), settings.accelerator, progress=False)
+    return {"test": evaluate(table), "test_without_leaks": evaluate(table[~table["leaked"]])}
 
 
-def report(recipe: str, runs: list[dict[str, Any]], earlier: float | None) -> None:
+def report(recipe: str, runs: list[dict[str, Any]], baseline: float | None) -> None:
     print(f"{recipe}: {runs[0]['epochs']} epochs, n = {len(runs)}")
-    seconds = [figures["seconds"] for figures in runs]
+    seconds = [results["seconds"] for results in runs]
     print(f"  training     {spread(seconds, 1)} s")
-    if earlier:
-        print(f"  ratio        1/{spread([EARLIER['epochs'] * earlier / value for value in seconds], 1)}")
-    print(f"  validation   {spread([100 * figures['val_acc'] for figures in runs])} %")
-    for views in ("views_2", "views_1"):
-        seen = [figures[views] for figures in runs]
-        print(
-            f"  {views}: {seen[0]['parameters']:,} parameters, {seen[0]['macs'] / 1e6:.1f} million multiply-accumulates"
-        )
-        for split in ("test", "test_not_in_train"):
-            n = seen[0][split]["accuracy"]["n"]
-            accuracy = spread([100 * figures[split]["accuracy"]["value"] for figures in seen])
-            auc = spread([figures[split]["roc_auc"]["value"] for figures in seen], 5)
-            print(f"    {n:,} test images: {accuracy} %, area under ROC {auc}")
+    if baseline:
+        print(f"  ratio        1/{spread([BASELINE['epochs'] * baseline / value for value in seconds], 1)}")
+    print(f"  validation   {spread([100 * results['val_acc'] for results in runs])} %")
+    for tta in ("without_tta", "with_tta"):
+        tested = [results[tta] for results in runs]
+        print(f"  {tta}: {tested[0]['parameters']:,} parameters, {tested[0]['macs'] / 1e6:.1f} million MACs")
+        for split in ("test", "test_without_leaks"):
+            n = tested[0][split]["accuracy"]["n"]
+            accuracy = spread([100 * metrics[split]["accuracy"]["value"] for metrics in tested])
+            roc_auc = spread([metrics[split]["roc_auc"]["value"] for metrics in tested], 5)
+            print(f"    {n:,} test images: {accuracy} %, ROC AUC {roc_auc}")
     print(flush=True)
 
 
-def profile(settings: Settings, pack: Pack) -> None:
-    """Print which operators take the time of ten training steps, data path and optimiser included."""
-    network = build_network(settings.network, pack.facts["mean"], pack.facts["std"])
+def profile(settings: Settings, dataset: PackedDataset) -> None:
+    """Print the time of each operator over ten training steps, data path and optimiser included."""
+    network = build_network(settings.network, dataset.metadata["mean"], dataset.metadata["std"])
     detector = Detector(network.to(memory_format=torch.channels_last), settings)
     optimizer = detector.optimizer()
-    rows = pack.rows("train")[: 12 * settings.batch_size]
-    batches = iter(Batches(*tensors(pack, rows), settings.batch_size, settings.augmentation, seed=0))
+    indices = dataset.indices("train")[: 12 * settings.batch_size]
+    batches = iter(Batches(*load_tensors(dataset, indices), settings.batch_size, settings.augmentation, seed=0))
     with torch.profiler.profile(schedule=torch.profiler.schedule(wait=1, warmup=1, active=10)) as profiler:
         for images, labels in batches:
             torch.nn.functional.cross_entropy(network(images), labels).backward()
@@ -153,12 +154,12 @@ def spread(values: list[float], digits: int = 2) -> str:
     return f"{statistics.mean(values):.{digits}f} ± {deviation:.{digits}f}"
 
 
-class Earlier(pl.LightningModule):
-    """The earlier project's network and optimiser."""
+class Baseline(pl.LightningModule):
+    """The network and optimiser of the CNN baseline (student project)."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.network = NETWORKS["plain_64_128"](EARLIER["dropout"])
+        self.network = NETWORKS["plain_64_128"](BASELINE["dropout"])
 
     def training_step(self, batch: list[torch.Tensor], _: int) -> torch.Tensor:
         images, labels = batch
@@ -167,28 +168,28 @@ class Earlier(pl.LightningModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters(), EARLIER["learning_rate"])
+        return torch.optim.Adam(self.parameters(), BASELINE["lr"])
 
 
-def earlier_seconds(source: Source) -> float:
-    """Return the seconds of one epoch of the earlier project's recipe, through its kind of loader."""
-    train_members = [member for member in source.members if member.split == "train"]
+def baseline_seconds(source: Source) -> float:
+    """Return the seconds of one epoch of the CNN baseline, with its kind of data loader."""
+    train_records = [record for record in source.records if record.split == "train"]
     with tempfile.TemporaryDirectory() as scratch:
-        half = EARLIER["images"] // 2
-        for member in [*train_members[:half], *train_members[-half:]]:
-            path = Path(scratch) / member.file
+        half = BASELINE["images"] // 2
+        for record in [*train_records[:half], *train_records[-half:]]:
+            path = Path(scratch) / record.file
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(source.read(member))
+            path.write_bytes(source.read(record))
         transform = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
         images = ImageFolder(str(Path(scratch) / "train"), transform)
-        loader = DataLoader(images, EARLIER["batch_size"], shuffle=True, num_workers=EARLIER["workers"])
+        loader = DataLoader(images, BASELINE["batch_size"], shuffle=True, num_workers=BASELINE["workers"])
         trainer = pl.Trainer(
             accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False, default_root_dir=scratch,
         )  # fmt: skip
         start = time.perf_counter()
-        trainer.fit(Earlier(), loader)
-        return (time.perf_counter() - start) * EARLIER["images"] / len(images)
+        trainer.fit(Baseline(), loader)
+        return (time.perf_counter() - start) * BASELINE["images"] / len(images)
 
 
 if __name__ == "__main__":

@@ -1,54 +1,150 @@
-"""The command line: `python -m lib predict FILES or FOLDERS`, `python -m lib fetch-model ENTITY/PROJECT/ARTIFACT`."""
+"""The command line: `cifake predict`, `evaluate`, `serve`, `fetch-model`, `curves`, `release`.
+
+Each command imports what it needs when it runs: the help appears at once, and `predict` needs no extra of the package.
+"""
 
 import argparse
+import json
 import os
 import sys
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
-from lib.artifacts import fetch_model
-from lib.cli_predict import STYLES, predict
-from lib.errors import InputError
-from lib.files import ROOT
-from lib.model import released
+from lib.core.errors import InputError
 
-_EXIT = "Exit status: 0 done; 1 a picture could not be read (its row says why); 2 the call makes no sense; 130 Ctrl-C."
+_EXIT = (
+    "Exit status: 0 done; 1 an image could not be read (its row says why); 2 the call or its input makes no sense; "
+    "130 Ctrl-C. Relative paths start at the current folder."
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit status, as the help of the command line tells it."""
+    """Run a command and return its exit status, as documented in the help."""
     given = _parser().parse_args(arguments)
     try:
-        if given.command == "fetch-model":
-            for path in fetch_model(given.artifact, given.to):
-                print(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
-            return 0
-        return predict(given.paths, given.model or released(), given.style)
+        return given.run(given)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever read the rows has enough, such as head
+    except ModuleNotFoundError as error:
+        if (error.name or "lib").partition(".")[0] == "lib":
+            raise
+        print(f"this command needs {error.name}: install cifake-lab[{given.extra}]", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of the rows has enough, such as head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
+def _predict(given: argparse.Namespace) -> int:
+    from lib.inference.predict_files import predict
+    from lib.inference.predictor import default_model_path
+
+    return predict(given.paths, given.model or default_model_path(), given.style)
+
+
+def _evaluate(given: argparse.Namespace) -> int:
+    from lib.evaluation.labelled_folder import evaluate_folder, folder_summary
+    from lib.inference.predictor import default_model_path
+
+    metrics = evaluate_folder(given.folder, given.model or default_model_path())
+    print(json.dumps(metrics, ensure_ascii=False) if given.json else folder_summary(metrics))
+    for file, reason in metrics["unreadable"].items():
+        print(f"{file}: {reason}", file=sys.stderr)
+    return int(bool(metrics["unreadable"]))
+
+
+def _serve(given: argparse.Namespace) -> int:
+    import uvicorn
+
+    if given.workers is not None:
+        os.environ["CIFAKE_WORKERS"] = str(given.workers)
+    config = uvicorn.Config(
+        "lib.serving.app:create_app", factory=True, host=given.host, port=given.port, access_log=False,
+        proxy_headers=False, server_header=False, timeout_graceful_shutdown=60,
+    )  # fmt: skip
+    try:
+        uvicorn.Server(config).run()
+    except SystemExit as error:  # wrong settings, whose message it holds; a port in use, which uvicorn has logged
+        raise InputError(error.code if isinstance(error.code, str) else "the service did not start") from None
+    return 0
+
+
+def _fetch_model(given: argparse.Namespace) -> int:
+    from lib.inference.artifacts import fetch_model
+
+    for path in fetch_model(given.artifact, given.to):
+        print(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    return 0
+
+
+def _curves(given: argparse.Namespace) -> int:
+    from lib.plots.curves import draw_curves
+
+    draw_curves(given.run_name, given.output)
+    print(given.output)
+    return 0
+
+
+def _release(given: argparse.Namespace) -> int:
+    from lib.reporting.release import release
+
+    release(given.outputs.expanduser().absolute())
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m lib", description="Tell camera images from AI-generated ones.", epilog=_EXIT
+        prog="cifake", description="Tell camera images from AI-generated ones.", epilog=_EXIT
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    judge = commands.add_parser("predict", help="judge pictures", epilog=_EXIT)
-    judge.add_argument("paths", nargs="+", type=Path, help="pictures, or folders of them", metavar="FILE or FOLDER")
-    judge.add_argument("--model", type=Path, help="an ONNX file of 06_export (default: the released network)")
-    style = judge.add_mutually_exclusive_group()
-    for name, told in (("json", "one JSON object a line"), ("csv", "comma-separated values, with a header")):
-        style.add_argument(f"--{name}", dest="style", action="store_const", const=name, help=told)
-    judge.set_defaults(style=STYLES[0])
-    fetch = commands.add_parser("fetch-model", help="bring a W&B artifact into place, checked")
-    fetch.add_argument("artifact", help="ENTITY/PROJECT/ARTIFACT, or with a version ENTITY/PROJECT/ARTIFACT:v0")
-    fetch.add_argument("--to", type=Path, help="a new folder (default: outputs/models/ARTIFACT)")
+    parser.add_argument("--version", action="version", version=f"cifake {version('cifake-lab')}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int], text: str, extra: str = "lab"
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=_EXIT)
+        added.set_defaults(run=run, extra=extra)
+        return added
+
+    model = {"type": Path, "metavar": "FILE", "help": "an ONNX file of 06_export (default: the released network)"}
+
+    predict = command("predict", _predict, "classify images: a row each, as soon as it is computed")
+    predict.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="images, or folders of them")
+    predict.add_argument("--model", **model)
+    style = predict.add_mutually_exclusive_group()
+    for name, text in (("json", "one JSON object a line"), ("csv", "comma-separated values, with a header")):
+        style.add_argument(f"--{name}", dest="style", action="store_const", const=name, help=text)
+    predict.set_defaults(style="table")
+
+    evaluate = command("evaluate", _evaluate, "compute the metrics of a network on a labelled folder of images")
+    evaluate.add_argument("folder", type=Path, metavar="FOLDER", help="a folder with sub-folders FAKE and REAL")
+    evaluate.add_argument("--model", **model)
+    evaluate.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+
+    serve = command("serve", _serve, "start the service, which reads its settings from the environment", "service")
+    serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
+    serve.add_argument("--port", type=int, default=8000, help="the port to listen on (default: %(default)s)")
+    serve.add_argument("--workers", type=int, metavar="N", help="threads of the network (default: CIFAKE_WORKERS)")
+
+    fetch = command("fetch-model", _fetch_model, "download a W&B artifact of 06_export, and check it")
+    fetch.add_argument("artifact", metavar="ENTITY/PROJECT/ARTIFACT[:VERSION]", help="without a version the latest")
+    fetch.add_argument(
+        "--to", type=Path, metavar="FOLDER", help="a new folder (default: the project's outputs/models/ARTIFACT)"
+    )
+
+    curves = command("curves", _curves, "draw the learning curves of a run")
+    curves.add_argument("run_name", metavar="RUN", help="a folder with history.csv, or ENTITY/PROJECT/RUN of W&B")
+    curves.add_argument(
+        "--output", type=Path, default=Path("curves.png"), metavar="FILE", help="a PNG (default: %(default)s)"
+    )
+
+    release = command("release", _release, "fill outputs/reference from a finished run on all of CIFAKE")
+    release.add_argument("outputs", type=Path, metavar="OUTPUTS", help="the outputs of a profile, such as outputs/gpu")
     return parser
 
 

@@ -8,44 +8,45 @@
 
 # %% [markdown]
 # # 03 · Sweep
-# Run [02_train](02_train.ipynb) with many parameters, through papermill, and find the best on validation.
+# Search the parameters of [02_train](02_train.ipynb) for the best validation metric. Each trial is a papermill run.
 #
-# **Reads** the pack of [01_data](01_data.ipynb) and a specification in W&B's schema.
+# **Reads** the packed dataset of [01_data](01_data.ipynb) and a sweep specification in W&B's schema.
 # **Writes** a folder a trial, `trials.csv`, and `best.yaml`, which `papermill -f` accepts.
 # **Takes** half a minute on the sample; on CIFAKE, trials × epochs × images.
 
 # %% tags=["parameters"]
-sweep = "parameters/sweep_grid.yaml"  # type: str the specification
+sweep = "parameters/sweep_grid.yaml"  # type: str path of the sweep specification
 engine = "local"  # type: str local (Optuna, no account) or wandb (W&B's server and an agent)
-jobs = 1  # type: int trials at once; threads are divided among them (0: one a GPU)
+jobs = 1  # type: int parallel trials; threads are divided among them (0: one trial a GPU)
 storage = ""  # type: str URL of a PostgreSQL database that several machines share ("": a file here)
-max_failed = 0.5  # type: float the share of trials that may fail
+max_failure_rate = 0.5  # type: float fraction of the trials that may fail
 sweep_epochs = 2  # type: int epochs of a trial
-sweep_images = 1000  # type: int training images of a trial (0: all)
-sweep_seed = 0  # type: int of the sampler, where it draws
-wandb = "auto"  # type: str of each trial: auto (online with WANDB_API_KEY, else offline), online, offline or disabled
-lib_hash = ""  # type: str set by the pipeline, so that an edit in lib makes this step stale
-upstream = {"01_data": {"pack": "outputs/sample/01_data/pack/pack.json"}}  # type: dict
+max_sweep_samples = 1000  # type: int training images of a trial (0: all)
+sweep_seed = 0  # type: int seed of the sampler
+wandb = "auto"  # type: str W&B mode of each trial: auto (online with WANDB_API_KEY, else offline), online, offline or disabled
+lib_hash = ""  # type: str hash of the modules used, set by the pipeline: an edit in lib makes this step outdated
+upstream = {"01_data": {"dataset": "outputs/sample/01_data/dataset/metadata.json"}}  # type: dict
 product = {"nb": "outputs/sample/03_sweep/03_sweep.ipynb", "best": "outputs/sample/sweep/best.yaml"}  # type: dict
 
 # %%
-from lib.parameters import check
+from lib.core.parameters import validate_parameters
 
-check("03_sweep", globals())
+validate_parameters("03_sweep", globals())
 
 # %%
-from lib import plots, plots_sweep
-from lib.files import project_path, whole_file
-from lib.pack import open_pack
-from lib.provenance import lib_hash as hash_of
-from lib.sweep import run_sweep
-from lib.sweep_spec import load_specification
-from lib.sweep_table import importances, write_best
+from lib.core.files import atomic_file, project_path
+from lib.core.provenance import lib_hash as hash_of
+from lib.data.dataset import open_dataset
+from lib.plots import sweep as sweep_plots
+from lib.plots.style import use_style
+from lib.sweep.engine import run_sweep
+from lib.sweep.results import importances, write_best
+from lib.sweep.specification import load_specification
 
-plots.use_style()
+use_style()
 
 # %% [markdown]
-# ## What we vary
+# ## Search space
 
 # %%
 specification = load_specification(project_path(sweep))
@@ -53,44 +54,48 @@ metric, maximise = specification.metric, specification.maximise
 specification.content["parameters"]
 
 # %%
-pack = open_pack(project_path(upstream["01_data"]["pack"]).parent)
-fixed = {"epochs": sweep_epochs, "train_images": sweep_images, "wandb": wandb}
-fixed["upstream"] = {"01_data": {"pack": str(project_path(upstream["01_data"]["pack"]))}}
-identity = {"pack": pack.identity(), "lib_hash": hash_of(module="training")}
+dataset = open_dataset(project_path(upstream["01_data"]["dataset"]).parent)
+fixed = {"epochs": sweep_epochs, "max_train_samples": max_sweep_samples, "wandb": wandb}
+fixed["upstream"] = {"01_data": {"dataset": str(project_path(upstream["01_data"]["dataset"]))}}
+fingerprint = {"dataset": dataset.fingerprint(), "lib_hash": hash_of(module="training.train")}
 
 # %% [markdown]
 # ## Trials
-# Each is a notebook of its own, in `trials/<number>/`. A killed sweep goes on where it was.
+# Each trial is a notebook of its own, in `trials/<number>/`. An interrupted sweep resumes.
 
 # %%
 folder = project_path(product["best"]).parent
-trials = run_sweep(specification, fixed, identity, folder / "trials", sweep_seed, jobs, storage, max_failed, engine)
+trials = run_sweep(
+    specification, fixed, fingerprint, folder / "trials", sweep_seed, jobs, storage, max_failure_rate, engine
+)
 
 # %%
-with whole_file(folder / "trials.csv") as partial:
+with atomic_file(folder / "trials.csv") as partial:
     trials.to_csv(partial, index=False)
 trials.sort_values(metric, ascending=not maximise)
 
 # %% [markdown]
-# ## What they show
+# ## Results
 
 # %%
-plots_sweep.progress(trials, metric, maximise)
+sweep_plots.progress(trials, metric, maximise)
 
 # %%
-plots_sweep.parallel_coordinates(trials, specification.varied, metric, maximise)
+sweep_plots.parallel_coordinates(trials, specification.varied, metric, maximise)
 
 # %% [markdown]
-# A line is a trial, the thick one the best. Differences smaller than those between seeds mean nothing.
+# Each line is a trial; the thick line is the best one. Differences below the spread between seeds are not
+# significant.
 
 # %%
-plots_sweep.trials(trials, specification.varied, metric)
+sweep_plots.trials(trials, specification.varied, metric)
 
 # %%
-plots_sweep.importance(importances(trials, specification))
+sweep_plots.importance(importances(trials, specification))
 
 # %% [markdown]
-# The share of the metric's variance over the whole space: what matters little may be left alone next time.
+# The fraction of the metric's variance that each parameter explains (functional ANOVA). A parameter of little
+# importance can stay fixed in the next sweep.
 
 # %%
 best = write_best(folder / "best.yaml", trials, specification)
@@ -104,4 +109,4 @@ assert trials["best"].sum() == 1
 assert trials.loc[trials["best"], "state"].item() == "complete"
 
 # %% [markdown]
-# Next: [04_evaluate](04_evaluate.ipynb) judges the network of [02_train](02_train.ipynb) on the test images.
+# Next: [04_evaluate](04_evaluate.ipynb) evaluates the network of [02_train](02_train.ipynb) on the test images.

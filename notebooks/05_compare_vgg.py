@@ -8,148 +8,152 @@
 
 # %% [markdown]
 # # 05 · Compare with VGG16
-# Train the earlier project's network and VGG16-BN on the same images, and set them beside ours on the same test images.
+# Train two baselines on the same images, the small CNN of a student project and VGG16-BN, and compare our network
+# with them on the same test images.
 #
-# **Reads** the pack of [01_data](01_data.ipynb), the run of [02_train](02_train.ipynb), the predictions of
+# **Reads** the packed dataset of [01_data](01_data.ipynb), the run of [02_train](02_train.ipynb), the predictions of
 # [04_evaluate](04_evaluate.ipynb).
-# **Writes** a run and predictions for each of the others, and `comparison.json`.
+# **Writes** a run and predictions for each baseline, and `comparison.json`.
 # **Takes** a minute on the sample; on CIFAKE three quarters of an hour on two cores.
 
 # %% tags=["parameters"]
-rival_images = 600  # type: int train the others on so many images of a fixed random choice (0: all)
-rival_batch_size = 128  # type: int
-earlier_epochs = 5  # type: int of the earlier project's network
-earlier_learning_rate = 0.004  # type: float
-vgg_epochs = 3  # type: int
-vgg_learning_rate = 0.001  # type: float from random weights
-vgg_tuning_rate = 0.0003  # type: float from ImageNet's weights
-vgg_weights = ""  # type: str those weights: a file of torchvision's vgg16_bn, or download
+max_baseline_samples = 600  # type: int size of the baselines' random training subset (0: all images)
+baseline_batch_size = 128  # type: int images a step
+cnn_baseline_epochs = 5  # type: int epochs of the CNN baseline
+cnn_baseline_lr = 0.004  # type: float its peak learning rate of AdamW
+vgg_epochs = 3  # type: int epochs of VGG16-BN
+vgg_lr = 0.001  # type: float its peak learning rate from random weights
+vgg_finetune_lr = 0.0003  # type: float its peak learning rate from ImageNet's weights
+vgg_weights = ""  # type: str ImageNet's weights: a file of torchvision's vgg16_bn, or download
 accelerator = "auto"  # type: str auto, cpu or gpu
-threads = 0  # type: int on the CPU (0: as many as there are cores)
+threads = 0  # type: int CPU threads (0: one a core)
 wandb = "auto"  # type: str auto (online with WANDB_API_KEY, else offline), online, offline or disabled
-lib_hash = ""  # type: str set by the pipeline, so that an edit in lib makes this step stale
-upstream = {"01_data": {"pack": "outputs/sample/01_data/pack/pack.json"}, "02_train": {"run": "outputs/sample/02_train/run.json", "weights": "outputs/sample/02_train/weights.safetensors"}, "04_evaluate": {"predictions": "outputs/sample/04_evaluate/predictions.csv"}}  # type: dict  # fmt: skip
+lib_hash = ""  # type: str hash of the modules used, set by the pipeline: an edit in lib makes this step outdated
+upstream = {"01_data": {"dataset": "outputs/sample/01_data/dataset/metadata.json"}, "02_train": {"run": "outputs/sample/02_train/run.json", "weights": "outputs/sample/02_train/weights.safetensors"}, "04_evaluate": {"predictions": "outputs/sample/04_evaluate/predictions.csv"}}  # type: dict  # fmt: skip
 product = {"nb": "outputs/sample/05_compare_vgg/05_compare_vgg.ipynb", "comparison": "outputs/sample/05_compare_vgg/comparison.json"}  # type: dict  # fmt: skip
 
 # %%
-from lib.parameters import check
+from lib.core.parameters import validate_parameters
 
-check("05_compare_vgg", globals())
+validate_parameters("05_compare_vgg", globals())
 
 # %%
 import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
-from lib import plots, plots_robustness
-from lib.compare import comparison_table, conclusion, judge, verdict
-from lib.errors import InputError
-from lib.files import project_path, read_json, write_json
-from lib.pack import open_pack
-from lib.predictions import load_predictions, predict, save_predictions
-from lib.pretrained import fit_frozen, imagenet_weights
-from lib.settings import Settings
-from lib.training import train
-from lib.weights import load_weights
+from lib.core.errors import InputError
+from lib.core.files import project_path, read_json, write_json
+from lib.data.dataset import open_dataset
+from lib.evaluation.compare import comparison_table, conclusion, describe_difference, evaluate_network
+from lib.evaluation.predictions import load_predictions, predict, save_predictions
+from lib.models.weights import load_weights
+from lib.plots import robustness as robustness_plots
+from lib.plots import training as training_plots
+from lib.plots.style import use_style
+from lib.training.pretrained import fit_frozen, imagenet_weights
+from lib.training.settings import Settings
+from lib.training.train import train
 
-plots.use_style()
+use_style()
 
 # %% [markdown]
 # ## One protocol
-# Split, images, moves and schedule are ours. The budget, and AdamW with its rate, are their own; they see whole epochs of clean,
-# whole images, learn the label alone, and answer from one view.
+# Split, images, flip, translation and schedule are ours. The budget, and AdamW with its learning rate, are the
+# baselines' own. They train on whole epochs of images without corruption, Cutout or CutMix, on the label alone, and
+# predict without test-time augmentation.
 
 # %%
-pack = open_pack(project_path(upstream["01_data"]["pack"]).parent)
+dataset = open_dataset(project_path(upstream["01_data"]["dataset"]).parent)
 our_run = read_json(project_path(upstream["02_train"]["run"]))
-own = {"train_images": rival_images, "batch_size": rival_batch_size, "muon_rate": 0.0, "mirror": False}
-plain = {"epoch_share": 1.0, "degrade": 0.0, "erase": 0, "cutmix": 0.0, "object_weight": 0.0}
+own = {"max_train_samples": max_baseline_samples, "batch_size": baseline_batch_size, "muon_lr": 0.0, "hflip_tta": False}
+plain = {"sample_fraction": 1.0, "corruption_prob": 0.0, "cutout_size": 0, "cutmix_prob": 0.0, "aux_loss_weight": 0.0}
 common = our_run["parameters"] | own | plain | {"accelerator": accelerator, "threads": threads}
-earlier = {
-    "network": "plain_64_128",
-    "epochs": earlier_epochs,
-    "learning_rate": earlier_learning_rate,
-    "dropout": 0.158,
-}
-scratch = {"network": "vgg16_bn", "epochs": vgg_epochs, "learning_rate": vgg_learning_rate}
-tuned = {"network": "vgg16_bn", "epochs": vgg_epochs, "learning_rate": vgg_tuning_rate}
+cnn_baseline = {"network": "plain_64_128", "epochs": cnn_baseline_epochs, "lr": cnn_baseline_lr, "dropout": 0.158}
+scratch = {"network": "vgg16_bn", "epochs": vgg_epochs, "lr": vgg_lr}
+finetuned = {"network": "vgg16_bn", "epochs": vgg_epochs, "lr": vgg_finetune_lr}
 
 # %% [markdown]
 # ## Train
-# The earlier project's network has two convolutions, of 64 and 128 channels, and its dropout.
+# The CNN baseline has two convolutions, of 64 and 128 channels, and the dropout of its project.
 
 # %%
 folder = project_path(product["comparison"]).parent
-folders = {"earlier project": folder / "earlier", "VGG16-BN": folder / "vgg"}
-for place, recipe in zip(folders.values(), (earlier, scratch), strict=True):
-    train(pack, Settings(**common | recipe), place, wandb)
-    display(plots.history(pd.read_csv(place / "history.csv")))
+folders = {"CNN baseline (student project)": folder / "cnn_baseline", "VGG16-BN": folder / "vgg"}
+for run_folder, parameters in zip(folders.values(), (cnn_baseline, scratch), strict=True):
+    train(dataset, Settings(**common | parameters), run_folder, wandb)
+    display(training_plots.history(pd.read_csv(run_folder / "history.csv")))
 
 # %% [markdown]
-# VGG16-BN once more, with ImageNet's weights where they can be had: all of it trained on, and with its convolutions frozen.
+# VGG16-BN with ImageNet's weights, where they are available: finetuned, and with frozen convolutions.
 
 # %%
-tuned_name, frozen_name, unavailable = "VGG16-BN, ImageNet, tuned", "VGG16-BN, ImageNet, frozen", {}
+pretrained = {f"VGG16-BN, ImageNet, {name}": folder / name for name in ("finetuned", "frozen")}
+unavailable = {}
 try:
-    start = imagenet_weights(vgg_weights)
-    folders |= {tuned_name: folder / "tuned", frozen_name: folder / "frozen"}
-    train(pack, Settings(**common | tuned), folders[tuned_name], wandb, start=start)
-    fit_frozen(pack, start, Settings(**common | tuned), folders[frozen_name])
+    init_state_dict = imagenet_weights(vgg_weights)
+    settings = Settings(**common | finetuned)
+    train(dataset, settings, folder / "finetuned", wandb, init_state_dict=init_state_dict)
+    fit_frozen(dataset, init_state_dict, settings, folder / "frozen")
+    folders |= pretrained
 except InputError as error:
-    unavailable = dict.fromkeys((tuned_name, frozen_name), str(error))
+    unavailable = dict.fromkeys(pretrained, str(error))
 print(*(f"{name}: {reason}" for name, reason in unavailable.items()), sep="\n")
 
 # %% [markdown]
 # ## Predict once
 
 # %%
-our_weights = project_path(upstream["02_train"]["weights"])
-tables = {"ours": load_predictions(project_path(upstream["04_evaluate"]["predictions"]), pack, our_weights)}
-for name, place in folders.items():
-    weights = place / "weights.safetensors"
-    table, _ = predict(load_weights(weights), pack, ("val", "test"), accelerator)
-    save_predictions(place / "predictions.csv", table, pack, weights)
-    tables[name] = load_predictions(place / "predictions.csv", pack, weights)
+weights = {"ours": project_path(upstream["02_train"]["weights"])}
+weights |= {name: run_folder / "weights.safetensors" for name, run_folder in folders.items()}
+tables = {"ours": load_predictions(project_path(upstream["04_evaluate"]["predictions"]), dataset, weights["ours"])}
+for name, run_folder in folders.items():
+    file = run_folder / "predictions.csv"
+    table, _ = predict(load_weights(weights[name]), dataset, ("val", "test"), accelerator)
+    save_predictions(file, table, dataset, weights[name])
+    tables[name] = load_predictions(file, dataset, weights[name])
 
 # %% [markdown]
-# ## Side by side
-# Latency is the median of 100 calls with one image, or 5 with 256, of eager PyTorch in a fresh process on the CPU; memory is
-# what the largest resident set of that process grew by. The difference is McNemar's, over images that one alone has right.
+# ## Comparison
+# Latency is the median of 100 calls with one image, or 5 with 256, of eager PyTorch in a fresh process on the CPU;
+# memory is the growth of that process's peak resident set. McNemar's test compares accuracies over the discordant
+# images, which only one of the two networks classifies correctly.
 
 # %% tags=["nbval-ignore-output"]
 networks = {
-    name: judge(table, tables["ours"], (folders[name] / "weights.safetensors") if name in folders else our_weights,
-                torch.get_num_threads())
+    name: evaluate_network(table, tables["ours"], weights[name], torch.get_num_threads())
     for name, table in tables.items()
-}  # fmt: skip
-comparison_table(networks, unavailable, len(pack.rows("train")))
+}
+comparison_table(networks, unavailable, len(dataset.indices("train")))
 
 # %%
-rows = {name: {"macs": entry["run"]["macs"], "accuracy": entry["figures"]["test"]["accuracy"]}
-        for name, entry in networks.items()}  # fmt: skip
-plots_robustness.cost_and_accuracy(rows, published=pack.facts["data"] == "CIFAKE")
+points = {name: {"macs": entry["run"]["macs"], "accuracy": entry["metrics"]["test"]["accuracy"]}
+          for name, entry in networks.items()}  # fmt: skip
+robustness_plots.accuracy_vs_macs(points, published=dataset.metadata["data"] == "CIFAKE")
 
 # %% [markdown]
-# Up is better, left is cheaper. Open marks are what others published; those of ImageNet see 224×224 pixels.
+# Up is more accurate, left takes fewer MACs. Open marks are published results; those with ImageNet's weights take
+# 224×224 pixels.
 
 # %% [markdown]
-# ## What follows
+# ## Conclusion
 
 # %% tags=["nbval-ignore-output"]
-Markdown("\n".join(f"- {sentence}" for sentence in conclusion(networks, pack.facts["data"])))
+Markdown("\n".join(f"- {sentence}" for sentence in conclusion(networks, dataset.metadata["data"])))
 
 # %% [markdown]
 # ## Checks
 
 # %%
 for name, entry in networks.items():
-    test, own = entry["mcnemar"], entry["figures"]["test"]["accuracy"]["value"]
-    assert abs(networks["ours"]["figures"]["test"]["accuracy"]["value"] - own - test["difference"]) < 1e-9
-    assert entry["run"]["data"]["checksums"] == pack.facts["checksums"], f"{name} was trained on other data"
-    assert (verdict(test) == "no difference is shown") == (test["low"] <= 0 <= test["high"])
-content = {"data": pack.facts["data"], "networks": networks, "unavailable": unavailable}
+    test, accuracy = entry["mcnemar"], entry["metrics"]["test"]["accuracy"]["value"]
+    assert abs(networks["ours"]["metrics"]["test"]["accuracy"]["value"] - accuracy - test["difference"]) < 1e-9
+    assert entry["run"]["data"]["checksums"] == dataset.metadata["checksums"], f"{name} was trained on other data"
+    assert (describe_difference(test) == "no significant difference") == (test["ci_low"] <= 0 <= test["ci_high"])
+content = {"data": dataset.metadata["data"], "networks": networks, "unavailable": unavailable}
 write_json(project_path(product["comparison"]), content)
-print("; ".join(f"{name}: {verdict(entry['mcnemar'])}" for name, entry in networks.items() if name != "ours"))
+differences = {name: describe_difference(entry["mcnemar"]) for name, entry in networks.items() if name != "ours"}
+print("; ".join(f"{name}: {difference}" for name, difference in differences.items()))
 
 # %% [markdown]
-# Next: [06_export](06_export.ipynb) writes the network as ONNX and chooses what the service runs.
+# Next: [06_export](06_export.ipynb) exports the network as ONNX and selects the variant to serve.

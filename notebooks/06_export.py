@@ -8,35 +8,35 @@
 
 # %% [markdown]
 # # 06 · Export
-# Write a trained network as ONNX, try what might make it answer faster, and choose what the service runs.
+# Export a trained network as ONNX, compare variants of higher throughput, and select the one to serve.
 #
-# **Reads** the pack of [01_data](01_data.ipynb) and the weights of [02_train](02_train.ipynb), or any others.
-# **Writes** `model.onnx`, the network as it is; `served.onnx`, the variant that won, with its calibration in `served.json`;
-# `export.json`, all figures.
+# **Reads** the packed dataset of [01_data](01_data.ipynb) and the weights of [02_train](02_train.ipynb), or any others.
+# **Writes** `model.onnx`, the plain export; `served.onnx`, the selected variant, with its calibration in `served.json`;
+# `export.json`, the measurements of all variants.
 # **Takes** a minute on the sample; on CIFAKE twenty minutes on two cores.
 
 # %% tags=["parameters"]
-checkpoint = ""  # type: str a file of weights ("": those of 02_train)
-small_network = "texture_net_tiny"  # type: str answers what is easy, before the network itself ("": none)
-small_epochs = 8  # type: int
-small_taught = 0.7  # type: float share of what it learns that is the network's answer; the rest is the label
-small_errors = [0.05]  # type: list how many of the small network's answers may be wrong; each makes a variant
-view_error = 0.05  # type: float how many of the network's answers after one look may be wrong
-calibration_images = 256  # type: int training images that give the ranges of 8-bit integers
-pruned = 0.3  # type: float share of the weights, or of the channels, that pruning takes
-max_loss = 0.1  # type: float points of accuracy that what is served may lose
-rounds = 2  # type: int of timing, each of all variants in turn
-unsure_error = 0.05  # type: float how many of the verdicts that are not UNSURE may be wrong
-threads = 0  # type: int on the CPU (0: as many as there are cores)
+checkpoint = ""  # type: str a safetensors file ("": the weights of 02_train)
+student = "texture_net_tiny"  # type: str the small network of the cascade ("": no cascade)
+student_epochs = 8  # type: int epochs of its distillation
+distillation_alpha = 0.7  # type: float weight of the teacher's softmax in its targets; the rest is the label
+student_target_risks = [0.05]  # type: list errors allowed among the student's predictions; each gives a variant
+exit_target_risk = 0.05  # type: float error allowed among the predictions at the early exit
+max_calibration_samples = 256  # type: int training images that calibrate the int8 quantisation
+prune_ratio = 0.3  # type: float fraction of the weights, or of the channels, to prune
+max_accuracy_drop = 0.1  # type: float points of accuracy that the served variant may lose
+rounds = 2  # type: int rounds of timing, each over all variants in turn
+target_risk = 0.05  # type: float error allowed among the predictions that are not UNSURE
+threads = 0  # type: int CPU threads (0: one a core)
 wandb = "auto"  # type: str auto (online with WANDB_API_KEY, else offline), online, offline or disabled
-lib_hash = ""  # type: str set by the pipeline, so that an edit in lib makes this step stale
-upstream = {"01_data": {"pack": "outputs/sample/01_data/pack/pack.json"}, "02_train": {"weights": "outputs/sample/02_train/weights.safetensors"}}  # type: dict  # fmt: skip
+lib_hash = ""  # type: str hash of the modules used, set by the pipeline: an edit in lib makes this step outdated
+upstream = {"01_data": {"dataset": "outputs/sample/01_data/dataset/metadata.json"}, "02_train": {"weights": "outputs/sample/02_train/weights.safetensors"}}  # type: dict  # fmt: skip
 product = {"nb": "outputs/sample/06_export/06_export.ipynb", "model": "outputs/sample/06_export/model.onnx", "served": "outputs/sample/06_export/served.onnx", "export": "outputs/sample/06_export/export.json"}  # type: dict  # fmt: skip
 
 # %%
-from lib.parameters import check
+from lib.core.parameters import validate_parameters
 
-check("06_export", globals())
+validate_parameters("06_export", globals())
 
 # %%
 import hashlib
@@ -49,171 +49,183 @@ import pandas as pd
 import torch
 
 # %%
-from lib import plots, plots_export
-from lib.artifacts import log_model
-from lib.calibration import at_temperature, fit_temperature
-from lib.cascade import second_look, small_first
-from lib.choice import answers, choose, cost_table, judge, kept_table, measure, table_of
-from lib.distil import Teacher
-from lib.export import TOLERANCE, export_onnx
-from lib.files import project_path, read_json, write_json
-from lib.metrics import evaluate, percent
-from lib.model import Model
-from lib.networks import count_macs
-from lib.pack import open_pack
-from lib.provenance import processor
-from lib.selective import evaluate_unsure, unsure_below
-from lib.settings import Settings
-from lib.training import train
-from lib.variants import onnx_variants, torch_variants
-from lib.weights import load_weights
+from lib.core.files import project_path, read_json, write_json
+from lib.core.provenance import processor
+from lib.data.dataset import open_dataset
+from lib.evaluation.calibration import at_temperature, fit_temperature
+from lib.evaluation.metrics import evaluate, percent
+from lib.evaluation.selective import evaluate_selective, selective_threshold
+from lib.export import selection
+from lib.export.cascade import early_exit, student_first
+from lib.export.onnx_file import TOLERANCE, export_onnx
+from lib.export.variants import onnx_variants, torch_variants
+from lib.inference.artifacts import log_model
+from lib.inference.predictor import Predictor
+from lib.models.networks import count_macs
+from lib.models.weights import load_weights
+from lib.plots import export as export_plots
+from lib.plots.style import use_style
+from lib.training.distillation import Teacher
+from lib.training.settings import Settings
+from lib.training.train import train
 
 # %%
-plots.use_style()
+use_style()
 torch.set_num_threads(threads or os.cpu_count())
 
 # %% [markdown]
 # ## The network as ONNX
-# One input, `images` (uint8, N×3×32×32, RGB), one output, `logits`; normalisation and the mirrored view lie inside.
+# One input, `images` (uint8, N×3×32×32, RGB), one output, `logits`. The graph contains the normalisation and, if
+# used, the flip TTA.
 
 # %%
-pack = open_pack(project_path(upstream["01_data"]["pack"]).parent)
+dataset = open_dataset(project_path(upstream["01_data"]["dataset"]).parent)
 weights = project_path(checkpoint or upstream["02_train"]["weights"])
-model, served_file, figures = (project_path(product[key]) for key in ("model", "served", "export"))
+model, served_file, export_file = (project_path(product[key]) for key in ("model", "served", "export"))
 digest = hashlib.sha256(weights.read_bytes()).hexdigest()
 network = load_weights(weights)
 export_onnx(network, model)
-print(f"Data: {pack.facts['data']}; {weights.name}: {weights.stat().st_size:,} bytes, ONNX: {model.stat().st_size:,}")
+weights_bytes, model_bytes = weights.stat().st_size, model.stat().st_size
+print(f"Data: {dataset.metadata['data']}; {weights.name}: {weights_bytes:,} bytes, ONNX: {model_bytes:,} bytes")
 
 # %%
-val, test = pack.rows("val"), pack.rows("test")
-val_images, test_images = (np.ascontiguousarray(pack.images[rows].transpose(0, 3, 1, 2)) for rows in (val, test))
-labels = pack.index["label"].to_numpy()
+val, test = dataset.indices("val"), dataset.indices("test")
+val_images, test_images = (np.ascontiguousarray(dataset.images[part].transpose(0, 3, 1, 2)) for part in (val, test))
+labels = dataset.records["label"].to_numpy()
 with torch.inference_mode():
-    by_torch = network(torch.from_numpy(val_images[:256])).numpy()
-apart = np.abs(Model(model).logits(pack.images[val[:256]]) - by_torch).max()
-print(f"ONNX Runtime's logits are within {TOLERANCE:g} of PyTorch's: {apart <= TOLERANCE}")
+    torch_logits = network(torch.from_numpy(val_images[:256])).numpy()
+max_difference = np.abs(Predictor(model).logits(dataset.images[val[:256]]) - torch_logits).max()
+print(f"ONNX Runtime's logits are within {TOLERANCE:g} of PyTorch's: {max_difference <= TOLERANCE}")
 
 # %% [markdown]
-# ## A small network for what is easy
-# Trained on the same images as the network itself, from whose answers it learns too. It answers alone where it is sure; the
-# rest is the network's, in int8, which in turn looks again, at the mirror image or by its second column, only where it must.
+# ## A student for a cascade
+# A small network, distilled from the network itself on the same training images. In the cascade the student
+# classifies the images of which it is confident, and passes the others on to the network, in int8. That has an early
+# exit in turn: it computes the flip TTA, or its second ensemble member, only where the first pass is not confident.
 
 # %%
-drawn = np.random.default_rng(0).choice(pack.rows("train"), calibration_images, replace=False)
-calibration = np.ascontiguousarray(pack.images[np.sort(drawn)].transpose(0, 3, 1, 2))
+chosen = np.random.default_rng(0).choice(dataset.indices("train"), max_calibration_samples, replace=False)
+calibration = np.ascontiguousarray(dataset.images[np.sort(chosen)].transpose(0, 3, 1, 2))
 val_labelled = val_images, labels[val]
-first = {}
-if small_network:
-    small_folder, recipe = figures.parent / "small", read_json(weights.with_name("run.json"))["parameters"]
-    own = {"network": small_network, "epochs": small_epochs, "mirror": False}
-    plain = {"erase": 0, "cutmix": 0.0, "object_weight": 0.0}
-    train(pack, Settings(**recipe | own | plain), small_folder, wandb, teacher=Teacher(network, small_taught))
-    small = load_weights(small_folder / "weights.safetensors")
-    first = {error: partial(small_first, small, calibration, val_labelled, error=error) for error in small_errors}
-    work = [f"{count_macs(it) / 1e6:.1f}" for it in (small, network)]
-    print(f"{small_network}: {work[0]} million multiply-accumulates an image, where the network itself has {work[1]}")
+cascades = {}
+if student:
+    student_folder, common = export_file.parent / "student", read_json(weights.with_name("run.json"))["parameters"]
+    own = {"network": student, "epochs": student_epochs, "hflip_tta": False}
+    plain = {"cutout_size": 0, "cutmix_prob": 0.0, "aux_loss_weight": 0.0}
+    teacher = Teacher(network, distillation_alpha)
+    train(dataset, Settings(**common | own | plain), student_folder, wandb, teacher=teacher)
+    distilled = load_weights(student_folder / "weights.safetensors")
+    cascades = {
+        risk: partial(student_first, distilled, calibration, val_labelled, target_risk=risk)
+        for risk in student_target_risks
+    }
+    macs = [f"{count_macs(it) / 1e6:.1f}" for it in (distilled, network)]
+    print(f"{student}: {macs[0]} million MACs an image; the network itself: {macs[1]} million")
 
 # %% [markdown]
 # ## Variants
-# 8-bit integers hold the filters and activations of all convolutions but the first two; training images give their ranges.
+# In int8 the weights and activations of all convolutions but the first two are quantised. Training images calibrate
+# the ranges.
 
 # %%
-second = partial(second_look, calibration=calibration, val=val_labelled, error=view_error)
-variants, unavailable = onnx_variants(network, calibration, pruned, figures.parent / "variants", threads, second, first)
-by_pytorch, failed = torch_variants(network, weights)
-variants, unavailable = variants | by_pytorch, unavailable | failed
-logits = answers(variants, val_images)
-entries = judge(logits, labels[val])
+exits = partial(early_exit, calibration=calibration, val=val_labelled, target_risk=exit_target_risk)
+variants, unavailable = onnx_variants(
+    network, calibration, prune_ratio, export_file.parent / "variants", threads, exits, cascades
+)
+in_torch, failed = torch_variants(network, weights)
+variants, unavailable = variants | in_torch, unavailable | failed
+logits = selection.predict_logits(variants, val_images)
+entries = selection.evaluate_variants(logits, labels[val])
 for name, variant in variants.items():
     entries[name] |= {"bytes": variant.file.stat().st_size, "servable": variant.servable}
-kept_table(entries, unavailable)
+selection.accuracy_table(entries, unavailable)
 
 # %% [markdown]
-# On validation images, each beside the first row; the interval is McNemar's, over images that one alone has right.
+# On validation images, each compared with the first row; the interval is that of the paired difference of accuracy.
 
 # %% tags=["nbval-ignore-output"]
-costs = measure(variants, val_images, rounds)
-for name, cost in costs.items():
-    entries[name]["cost"] = cost
-cost_table(entries)
+for name, latency in selection.measure_variants(variants, val_images, rounds).items():
+    entries[name]["latency"] = latency
+selection.latency_table(entries)
 
 # %% [markdown]
-# Medians of 40 calls with one image and 2 with 256, in rounds that alternate between all variants in one process.
+# Medians of 40 calls with one image and 2 with 256, in rounds that alternate between all variants, in one process.
 
 # %% [markdown]
-# ## The one that is served
-# The fastest ONNX file whose whole interval lies above the loss that is tolerated; of those within a standard deviation of
-# it, the first. With few images only what changes hardly a verdict can show that.
+# ## Selection
+# The ONNX file of the highest throughput whose whole confidence interval lies above the tolerated drop of accuracy (a
+# test of non-inferiority); of those within a standard deviation of it, the first. With few images only a variant that
+# changes hardly a prediction can pass.
 
 # %% tags=["nbval-ignore-output"]
-served = choose(entries, max_loss)
+served = selection.select(entries, max_accuracy_drop)
 shutil.copy(variants[served].file, served_file)
 print(f"Served: {served}")
-plots_export.speed_and_change(entries, max_loss, served)
+export_plots.accuracy_vs_throughput(entries, max_accuracy_drop, served)
 
 # %% [markdown]
-# Right of the dashed line is good enough; filled marks are files that the service can run. Weights at zero save nothing in
-# dense convolutions.
+# Variants right of the dashed line may be served; filled marks are files that the service can run. Pruned weights
+# save nothing in dense convolutions.
 
 # %% [markdown]
-# ## Its own calibration
-# Temperature and threshold of another variant need not fit it, so both are fitted anew on validation.
+# ## Calibration of the served variant
+# Temperature and threshold of another variant need not hold for it, so both are fitted again on validation images.
 
 # %% tags=["nbval-ignore-output"]
-tables = {name: table_of(logits[name], labels[val]) for name in dict.fromkeys((next(iter(entries)), served))}
+tables = {name: selection.table_of(logits[name], labels[val]) for name in dict.fromkeys((next(iter(entries)), served))}
 temperatures = {name: fit_temperature(table) for name, table in tables.items()}
 calibrated = at_temperature(tables[served], temperatures[served])
-threshold = unsure_below(calibrated, unsure_error)
+threshold = selective_threshold(calibrated, target_risk)
 errors = {
     f"{served}, at the temperature of {name}": percent(
-        evaluate(at_temperature(tables[served], temperature))["calibration_error"]
+        evaluate(at_temperature(tables[served], temperature))["expected_calibration_error"]
     )
     for name, temperature in temperatures.items()
 }
 pd.Series(errors, name="expected calibration error, validation")
 
 # %% [markdown]
-# ## On the test images, once
-# Only the plain export and what is served are judged on them, after the choice.
+# ## Test images, once
+# Only the plain export and the served variant are evaluated on them, after the selection.
 
 # %% tags=["nbval-ignore-output"]
-test_logits = answers({name: variants[name] for name in tables}, test_images)
-final = judge(test_logits, labels[test])
+test_logits = selection.predict_logits({name: variants[name] for name in tables}, test_images)
+final = selection.evaluate_variants(test_logits, labels[test])
 for name, entry in final.items():
     entry["bytes"] = entries[name]["bytes"]
-kept_table(final, {})
+selection.accuracy_table(final, {})
 
 # %% [markdown]
-# ## What is written
+# ## Files
 
 # %% tags=["nbval-ignore-output"]
-promise = evaluate_unsure(calibrated, np.inf if threshold is None else threshold)
-of_test = at_temperature(table_of(test_logits[served], labels[test]), temperatures[served])
-about = {
-    "data": pack.facts["data"],
+selective = evaluate_selective(calibrated, np.inf if threshold is None else threshold)
+test_table = at_temperature(selection.table_of(test_logits[served], labels[test]), temperatures[served])
+served_content = {
+    "data": dataset.metadata["data"],
     "variant": served,
-    "calibration": {"temperature": temperatures[served], "after": evaluate(of_test)},
-    "selective": {"stated_error": unsure_error, "unsure_below": threshold, "val": promise},
+    "calibration": {"temperature": temperatures[served], "after": evaluate(test_table)},
+    "selective": {"target_risk": target_risk, "selective_threshold": threshold, "val": selective},
     "test": final[served],
 }
-write_json(served_file.with_suffix(".json"), about)
+write_json(served_file.with_suffix(".json"), served_content)
 machine = {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "rounds": rounds}
-content = {"data": pack.facts["data"], "checksums": pack.facts["checksums"], "weights": digest, "machine": machine,
-           "max_loss": max_loss, "variants": entries, "unavailable": unavailable, "served": served, "test": final}  # fmt: skip
-write_json(figures, content)
-print(log_model(wandb, figures.parent, [served_file, served_file.with_suffix(".json")], {"variant": served}))
+content = {"data": dataset.metadata["data"], "checksums": dataset.metadata["checksums"], "weights": digest,
+           "machine": machine, "max_accuracy_drop": max_accuracy_drop, "variants": entries,
+           "unavailable": unavailable, "served": served, "test": final}  # fmt: skip
+write_json(export_file, content)
+print(log_model(wandb, export_file.parent, [served_file, served_file.with_suffix(".json")], {"variant": served}))
 
 # %% [markdown]
 # ## Checks
 
 # %%
-assert entries[served]["servable"] and 100 * entries[served]["change"]["low"] >= -max_loss
-assert Model(served_file).temperature == temperatures[served], "the service would not read what was fitted"
+assert entries[served]["servable"] and 100 * entries[served]["change"]["ci_low"] >= -max_accuracy_drop
+assert Predictor(served_file).temperature == temperatures[served], "served.json does not hold the fitted temperature"
 assert np.array_equal(
-    Model(served_file, threads).logits(pack.images[val[:128]]).argmax(1), logits[served][:128].argmax(1)
+    Predictor(served_file, threads).logits(dataset.images[val[:128]]).argmax(1), logits[served][:128].argmax(1)
 )
-assert apart <= TOLERANCE
+assert max_difference <= TOLERANCE
 
 # %% [markdown]
-# The pipeline now writes `report.html`, which holds what these six notebooks show.
+# The pipeline now writes `report.html`, the outputs of these six notebooks on one page.

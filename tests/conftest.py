@@ -1,4 +1,4 @@
-"""What several tests share: the sample, packed; and the pipeline, run on it once."""
+"""Shared fixtures and helpers: the packed sample, a build of the pipeline on it, small datasets and settings."""
 
 import io
 import os
@@ -10,37 +10,63 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from lib import CLASSES
-from lib.files import ROOT
-from lib.pack import Pack
-from lib.packing import build_pack
-from lib.settings import Settings
-from lib.source import open_source
+from lib.core.files import ROOT
+from lib.data.dataset import PackedDataset, open_dataset
+from lib.data.packing import pack_dataset
+from lib.data.source import open_source
+from lib.training.settings import Settings
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the build of the sample, and end with what needs it: two processes then never wait for each other."""
+
+    def turn(item: pytest.Item) -> int:
+        if item.path.name == "test_pipeline.py":
+            return 0
+        return 2 if "sample_build" in item.fixturenames else 1
+
+    last = {item.path: max(turn(other) for other in items if other.path == item.path) for item in items}
+    items.sort(key=lambda item: 0 if turn(item) == 0 else last[item.path])
 
 
 @pytest.fixture(scope="session")
-def sample_pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
-    folder = tmp_path_factory.mktemp("sample")
-    return build_pack(open_source("sample", folder / "source"), folder / "pack", progress=False)
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Return a temporary folder that all processes of a run of the tests share."""
+    base = tmp_path_factory.getbasetemp()
+    return base if worker_id == "master" else base.parent
 
 
 @pytest.fixture(scope="session")
-def sample_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run the whole pipeline on the sample; return the folder of its outputs."""
-    outputs = tmp_path_factory.mktemp("build") / "outputs"
-    ploomber("build", "--env--outputs", str(outputs))
+def sample_dataset(shared: Path) -> PackedDataset:
+    """Generate and pack the sample, once for all processes; return the packed dataset."""
+    folder = shared / "sample"
+    with FileLock(shared / "sample.lock"):
+        if not (folder / "dataset").is_dir():
+            pack_dataset(open_source("sample", folder / "source"), folder / "dataset", progress=False)
+    return open_dataset(folder / "dataset")
+
+
+@pytest.fixture(scope="session")
+def sample_build(shared: Path) -> Path:
+    """Build the pipeline on the sample, once for all processes; return the folder of its outputs."""
+    outputs = shared / "build" / "outputs"
+    with FileLock(shared / "build.lock"):
+        if not (outputs / "report.html").is_file():
+            ploomber("build", "--env--outputs", str(outputs))
     return outputs
 
 
 def untraced() -> dict[str, str]:
-    """Return the environment without what makes coverage follow a child: tracing slows training."""
+    """Return the environment without the variables that make coverage trace subprocesses: it slows training."""
     return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
 
 
 def ploomber(*arguments: str, cwd: Path = ROOT, **env: str) -> str:
-    """Run Ploomber as a user does, and return what it prints; fail when it fails."""
+    """Run Ploomber's command line and return its output; fail if it fails."""
     run = subprocess.run(
         [str(shutil.which("ploomber", path=Path(sys.executable).parent)), *arguments],
         cwd=cwd, env={**os.environ, "PLOOMBER_STATS_ENABLED": "false", **env}, capture_output=True, text=True,
@@ -50,7 +76,7 @@ def ploomber(*arguments: str, cwd: Path = ROOT, **env: str) -> str:
 
 
 def encoded(pixels: np.ndarray, form: str = "JPEG", mode: str = "RGB") -> bytes:
-    """Return `pixels` (uint8 H×W×3) as a file."""
+    """Return `pixels` (uint8 H×W×3) as an encoded image file."""
     file = io.BytesIO()
     Image.fromarray(pixels).convert(mode).save(file, form)
     return file.getvalue()
@@ -58,7 +84,7 @@ def encoded(pixels: np.ndarray, form: str = "JPEG", mode: str = "RGB") -> bytes:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    """Write a data set of 20 images a class folder in the Kaggle layout; return its folder."""
+    """Write a dataset of 20 random images a class folder in the Kaggle layout; return its folder."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "tiny"
     for split in ("train", "test"):
@@ -72,7 +98,7 @@ def tiny(tmp_path: Path) -> Path:
 
 
 def zipped(folder: Path, prefix: str = "") -> Path:
-    """Zip a folder beside itself; return the zip."""
+    """Zip a folder into an archive beside it; return the archive."""
     path = folder.with_suffix(".zip")
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(folder.rglob("*.*")):
@@ -81,11 +107,11 @@ def zipped(folder: Path, prefix: str = "") -> Path:
 
 
 def settings(**changes: object) -> Settings:
-    """Return settings of a training that takes a second or two, with changes."""
+    """Return the settings of a training of one or two seconds, with `changes`."""
     small: dict[str, object] = {
-        "network": "plain_16_32", "epochs": 3, "batch_size": 128, "muon_rate": 0.1, "learning_rate": 0.01,
-        "weight_decay": 0.01, "dropout": 0.2, "label_smoothing": 0.0, "flip": True, "shift": 2, "degrade": 0.0,
-        "mirror": True, "train_images": 600, "seed": 11,
-        "epoch_share": 0.7, "precision": "float32", "accelerator": "cpu", "threads": 2,
+        "network": "plain_16_32", "epochs": 3, "batch_size": 128, "muon_lr": 0.1, "lr": 0.01,
+        "weight_decay": 0.01, "dropout": 0.2, "label_smoothing": 0.0, "flip": True, "translate": 2,
+        "corruption_prob": 0.0, "hflip_tta": True, "max_train_samples": 600, "seed": 11, "sample_fraction": 0.7,
+        "precision": "float32", "accelerator": "cpu", "threads": 1,
     }  # fmt: skip
     return Settings(**{**small, **changes})

@@ -1,0 +1,82 @@
+"""Record where a result comes from: a hash of the code, the commit, the processor."""
+
+import ast
+import hashlib
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from lib.core.errors import InputError
+from lib.core.files import ROOT
+
+_LIB = ROOT / "lib"
+
+
+def lib_hash(notebook: str = "", module: str = "") -> str:
+    """Hash the modules of lib that a notebook ("02_train") or a module of lib ("training.train") imports, transitively.
+
+    An edit changes the hashes of those notebooks only whose imports reach it. Returns 16 hexadecimal digits. Raises
+    InputError for an unknown name.
+    """
+    start = ROOT / "notebooks" / f"{notebook}.py" if notebook else _LIB.joinpath(*module.split(".")).with_suffix(".py")
+    if not start.is_file():
+        raise InputError(f"{start} is missing: lib_hash needs the name of a notebook or of a module of lib")
+    used = set() if notebook else _files(f"lib.{module}")
+    queue = [start, *used]
+    while queue:
+        names = _imported_names(queue.pop().read_text(encoding="utf-8"))
+        for path in set().union(*map(_files, names)) - used:
+            used.add(path)
+            queue.append(path)
+    digest = hashlib.sha256()
+    # A module includes its data files, which lie beside it under its name, such as a template.
+    for path in sorted(file for module in used for file in module.parent.glob(f"{module.stem}.*")):
+        # Line endings differ between checkouts; the code does not.
+        digest.update(path.relative_to(_LIB).as_posix().encode() + b"\0" + path.read_bytes().replace(b"\r\n", b"\n"))
+    return digest.hexdigest()[:16]
+
+
+@cache  # by content: the pipeline hashes all notebooks, which share most modules
+def _imported_names(code: str) -> frozenset[str]:
+    """Return the dotted names in the import statements of `code`: of modules, and of what comes from them."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return frozenset(names)
+
+
+def _files(name: str) -> set[Path]:
+    """Return the files that importing `name` executes: the module and the packages around it; none outside of lib."""
+    root, *parts = name.split(".")
+    if root != "lib":
+        return set()
+    folders = [_LIB.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
+    files = {folder / "__init__.py" for folder in folders} | {folders[-1].with_suffix(".py")}
+    return {file for file in files if file.is_file()}
+
+
+def processor() -> str:
+    """Return the name of the CPU as the operating system reports it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def git_commit() -> str | None:
+    """Return the commit of the checkout, followed by "-dirty" if files differ from it; None without git."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    try:
+        commit = git("rev-parse", "HEAD").strip()
+        return commit + ("-dirty" if git("status", "--porcelain", "--untracked-files=no").strip() else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None  # a tarball, or a machine without git

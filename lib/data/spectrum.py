@@ -1,0 +1,58 @@
+"""Compute power spectra, and filter images by frequency: the artefacts of generators are mostly at high frequencies."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.core.decode import IMAGE_SIZE
+
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in JPEG
+
+
+def mean_power_spectrum(images: np.ndarray, chunk: int = 2_000) -> np.ndarray:
+    """Return the mean power of each spatial frequency of the luma, float64 32×32, zero frequency in the centre.
+
+    `images` is uint8 N×32×32×3. The mean of each image is subtracted, and a Hann window suppresses the high
+    frequencies that its borders would add.
+    """
+    window = np.outer(np.hanning(IMAGE_SIZE), np.hanning(IMAGE_SIZE))
+    total = np.zeros((IMAGE_SIZE, IMAGE_SIZE))
+    for start in range(0, len(images), chunk):
+        luma = images[start : start + chunk] @ _LUMA
+        luma -= luma.mean((1, 2), keepdims=True)
+        total += (np.abs(np.fft.fft2(luma * window)) ** 2).sum(0)
+    return np.fft.fftshift(total / len(images))
+
+
+def radial_mean(spectrum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Average a centred spectrum over all directions.
+
+    Returns the frequencies in cycles a pixel, 1/32 to 1/2, and the mean power at each.
+    """
+    y, x = np.indices(spectrum.shape) - IMAGE_SIZE // 2
+    radius = np.hypot(y, x).round().astype(int)
+    bins = np.arange(1, IMAGE_SIZE // 2 + 1)
+    return bins / IMAGE_SIZE, np.array([spectrum[radius == r].mean() for r in bins])
+
+
+def keep_frequencies(images: Tensor, high: float, low: float = 0.0) -> Tensor:
+    """Keep the spatial frequencies from `low` to `high` (cycles a pixel) and the mean of each channel.
+
+    `images` and the result are uint8 N×3×H×W.
+    """
+    height, width = images.shape[2:]
+    frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None])
+    kept = (frequency >= low) & (frequency <= high)
+    kept[0, 0] = True
+    spectrum = torch.fft.rfft2(images.float()) * kept
+    return _uint8(torch.fft.irfft2(spectrum, s=(height, width)))
+
+
+def without_luma(images: Tensor) -> Tensor:
+    """Replace the luma of each image by its mean and keep the chroma (uint8 N×3×H×W)."""
+    luma = (images.float() * torch.tensor(_LUMA, dtype=torch.float32)[:, None, None]).sum(1, keepdim=True)
+    return _uint8(images - luma + luma.mean((2, 3), keepdim=True))
+
+
+def _uint8(x: Tensor) -> Tensor:
+    return x.round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,149 @@
+"""Robustness evaluation: a network on the same images under many corruptions, resumable after a kill."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import roc_auc_score, roc_curve
+from tqdm import tqdm
+
+from lib import CLASSES
+from lib.core.errors import InputError
+from lib.core.files import atomic_file
+from lib.core.provenance import lib_hash
+from lib.core.run_dir import prepare_run_dir
+from lib.data.dataset import PackedDataset
+from lib.evaluation.bootstrap import bootstrap
+from lib.evaluation.corruptions import FREQUENCY_ABLATION, ROBUSTNESS, Corruption
+from lib.evaluation.metrics import percent, proportion
+from lib.evaluation.predictions import LOGITS, probability_fake, run_network
+from lib.inference.drift import image_statistics
+from lib.models.device import choose_device
+from lib.models.networks import Network
+
+ALL_CORRUPTIONS: dict[str, Corruption] = {**ROBUSTNESS, **FREQUENCY_ABLATION}
+DRIFT_IMAGES = 2000  # test images of each corruption whose features are kept for drift detection
+_RESAMPLES = 200
+_CHUNK = 1000
+
+
+def evaluate_robustness(
+    network: Network,
+    dataset: PackedDataset,
+    weights: Path,
+    folder: Path,
+    max_samples: int = 0,
+    accelerator: str = "auto",
+    corruptions: dict[str, Corruption] = ALL_CORRUPTIONS,
+) -> dict[str, dict[str, Any]]:
+    """Evaluate the network under each corruption; return the metrics of each by its name.
+
+    `max_samples` images of each of val and test are used, a fixed random choice (0: all). The outputs under each
+    corruption stay in `folder`, so that a killed evaluation resumes; those of other weights, data or code are removed.
+    The metrics of a corruption are accuracy and recall of each class of the test images at the threshold of 0.5, their
+    ROC AUC, and `retuned`: accuracy and recall at the threshold that is best on the validation images under the same
+    corruption. What retuning wins back was a shifted threshold; the rest is lost discrimination. Raises InputError when
+    `max_samples` exceeds the number of images.
+    """
+    device = choose_device(accelerator)
+    indices = np.concatenate([_choice(dataset, split, max_samples) for split in ("val", "test")])
+    table = dataset.records.iloc[indices].reset_index(drop=True)
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    prepare_run_dir(
+        folder,
+        {
+            **dataset.fingerprint(),
+            "weights": digest,
+            "lib_hash": lib_hash(module="evaluation.robustness"),
+            "max_samples": max_samples,
+        },
+    )
+    # At random: the first ones are of one class alone, a drift of its own.
+    kept = np.random.default_rng(0).permutation(np.flatnonzero(table["split"] == "test"))[:DRIFT_IMAGES]
+    metrics = {}
+    for name, corruption in tqdm(corruptions.items(), "robustness", unit=" corruptions"):
+        path = _path(folder, name)
+        if not path.is_file():
+            images = corrupted(dataset.images[indices], corruption)
+            outputs = run_network(network, torch.from_numpy(images).to(device), progress=False)
+            with atomic_file(path) as partial, partial.open("wb") as file:
+                np.savez(file, logits=outputs.logits, features=outputs.features[kept],
+                         statistics=image_statistics(images[kept]))  # fmt: skip
+        with np.load(path) as saved:
+            table[LOGITS] = saved["logits"]
+        metrics[name] = {"group": corruption.group, "severity": corruption.severity, **_metrics(table)}
+    return metrics
+
+
+def load_corruption(folder: Path, name: str) -> dict[str, np.ndarray]:
+    """Return the `features` and image `statistics` of test images under a corruption of a finished evaluation."""
+    with np.load(_path(folder, name)) as saved:
+        return {key: saved[key] for key in ("features", "statistics")}
+
+
+def corrupted(images: np.ndarray, corruption: Corruption) -> np.ndarray:
+    """Return corrupted images (uint8 N×32×32×3), the same on every machine and in every process."""
+    parts = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for start in range(0, len(images), _CHUNK):
+            chunk = torch.from_numpy(images[start : start + _CHUNK]).permute(0, 3, 1, 2)
+            parts.append(corruption.apply(chunk).permute(0, 2, 3, 1).numpy())
+    return np.ascontiguousarray(np.concatenate(parts))
+
+
+def robustness_table(metrics: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """Return the metrics of a robustness evaluation, formatted with intervals: a row a corruption."""
+
+    def row(entry: dict[str, Any]) -> dict[str, str]:
+        return {
+            "accuracy": percent(entry["accuracy"]),
+            **{f"{name} recall": percent(recall) for name, recall in entry["recall"].items()},
+            "ROC AUC (%)": percent(entry["roc_auc"]),
+            "accuracy, retuned threshold": percent(entry["retuned"]["accuracy"]),
+        }
+
+    return pd.DataFrame.from_dict({name: row(entry) for name, entry in metrics.items()}, orient="index")
+
+
+def _choice(dataset: PackedDataset, split: str, max_samples: int) -> np.ndarray:
+    indices = dataset.indices(split)
+    if max_samples > len(indices):
+        raise InputError(
+            f"max_robustness_samples is {max_samples}, but the dataset has {len(indices)} {split} images: lower it"
+        )
+    return np.sort(np.random.default_rng(0).permutation(indices)[: max_samples or None])
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / f"{name.replace(' ', '_').replace(',', '')}.npz"
+
+
+def _metrics(table: pd.DataFrame) -> dict[str, Any]:
+    val, test = (table[table["split"] == split] for split in ("val", "test"))
+    label, p_fake = test["label"].to_numpy(), probability_fake(test)
+    low, high = bootstrap(label, p_fake, _RESAMPLES)["roc_auc"]
+    auc = float(roc_auc_score(label == 0, p_fake))
+    threshold = _best_threshold(val)
+    return {
+        **_accuracy_and_recall(label, p_fake > 0.5),
+        "roc_auc": {"value": auc, "ci_low": low, "ci_high": high, "n": len(test), "method": "bootstrap"},
+        "retuned": {"threshold": threshold, **_accuracy_and_recall(label, p_fake >= threshold)},
+    }
+
+
+def _accuracy_and_recall(label: np.ndarray, predicted_fake: np.ndarray) -> dict[str, Any]:
+    correct = predicted_fake == (label == 0)
+    return {
+        "accuracy": proportion(correct.sum(), len(label)),
+        "recall": {name: proportion(correct[label == i].sum(), (label == i).sum()) for i, name in enumerate(CLASSES)},
+    }
+
+
+def _best_threshold(val: pd.DataFrame) -> float:
+    """Return the threshold of P(FAKE) with the highest balanced accuracy."""
+    fpr, tpr, thresholds = roc_curve(val["label"] == 0, probability_fake(val))
+    return float(min(thresholds[np.argmax(tpr - fpr)], 1.0))

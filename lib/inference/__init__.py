@@ -1,0 +1,1 @@
+"""Inference with the exported network by ONNX Runtime, without PyTorch: predictions, saliency maps, drift detection."""

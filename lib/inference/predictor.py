@@ -1,0 +1,111 @@
+"""Predictions of an exported network, run by ONNX Runtime alone."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from lib import CLASSES
+from lib.core.decode import IMAGE_SIZE
+from lib.core.errors import InputError
+from lib.core.files import ROOT, read_json
+
+INPUT, OUTPUT = "images", "logits"
+MARGIN = "margin"  # between the logits, below which a cascade runs its next stage (lib.export.cascade)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Hold the prediction for one image: the likelier class, and its probabilities before and after calibration.
+
+    `probs` are the softmax of the logits by class, `calibrated` the same at the temperature that was fitted on
+    validation images; `unsure` tells that the calibrated confidence is below the selective threshold, the one that
+    keeps the target risk (None: there is no threshold).
+    """
+
+    prediction: str
+    probs: dict[str, float]
+    calibrated: dict[str, float]
+    unsure: bool | None
+
+
+class Predictor:
+    """Classify images with an exported network, calibrated where its temperature is known.
+
+    `path` is an ONNX file with the input and output that `open_onnx` checks. `temperature` and `selective_threshold`
+    are those of the JSON file of the same name beside it (06_export), else of `metrics.json` there (04_evaluate);
+    without either file they are 1 and None. Raises InputError for a missing file, and one of another kind.
+    """
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        self.session = open_onnx(path, threads)
+        own = path.with_suffix(".json")
+        metrics = own if own.is_file() else path.with_name("metrics.json")
+        content = read_json(metrics) if metrics.is_file() else {}
+        try:
+            self.data = content.get("data", "unknown data")
+            self.temperature = float(content["calibration"]["temperature"]) if content else 1.0
+            self.selective_threshold = content["selective"]["selective_threshold"] if content else None
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{metrics} lacks {error}: take it from the same release as {path.name}") from None
+
+    def logits(self, pixels: np.ndarray, full_cascade: bool = False) -> np.ndarray:
+        """Return the logits, float32 N×2, of images (uint8 N×32×32×3, RGB).
+
+        `full_cascade` runs all stages of a cascade (lib.export.cascade) on every image.
+        """
+        given = {INPUT: np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))}
+        if full_cascade:
+            margins = (it.name for it in self.session.get_overridable_initializers() if it.name.endswith(MARGIN))
+            given |= dict.fromkeys(margins, np.array(np.inf, np.float32))
+        return self.session.run([OUTPUT], given)[0]
+
+    def margins(self, pixels: np.ndarray) -> list[float]:
+        """Return for each image (uint8 N×32×32×3, RGB) the logit of FAKE less that of REAL."""
+        return (self.logits(pixels) @ np.array([1.0, -1.0])).tolist()
+
+    def predict(self, pixels: np.ndarray) -> list[Prediction]:
+        """Return the prediction for each image (uint8 N×32×32×3, RGB)."""
+        return [self.prediction(margin) for margin in self.margins(pixels)]
+
+    def prediction(self, margin: float) -> Prediction:
+        """Return the prediction that follows from a margin between the logits (FAKE less REAL)."""
+        raw, calibrated = _by_class(margin), _by_class(margin / self.temperature)
+        unsure = None if self.selective_threshold is None else max(calibrated.values()) < self.selective_threshold
+        return Prediction(CLASSES[0] if raw[CLASSES[0]] > 0.5 else CLASSES[1], raw, calibrated, unsure)
+
+
+def _by_class(margin: float) -> dict[str, float]:
+    p_fake = 1 / (1 + math.exp(min(-margin, 700)))  # beyond, exp would overflow
+    return dict(zip(CLASSES, (p_fake, 1 - p_fake), strict=True))
+
+
+def default_model_path() -> Path:
+    """Return the path of the released network: the variant that 06_export selected, else the float32 export."""
+    served = ROOT / "outputs" / "reference" / "served.onnx"
+    return served if served.is_file() else served.with_name("model.onnx")
+
+
+def open_onnx(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
+    """Open an exported network for the CPU (`threads` 0: as many as there are cores).
+
+    Its input must be `images`, uint8 N×3×32×32 (RGB), its output `logits`, float32 N×2. Raises InputError for a
+    missing file, one that is not ONNX, and a network with other inputs or outputs.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is missing: export a network first")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors: that a margin may be given is no reason to warn
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a thread that spins takes a core
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base but this
+        raise InputError(f"{path} is not an ONNX file ({str(error).splitlines()[0]}): export it again") from None
+    contract = [(INPUT, "tensor(uint8)", [3, IMAGE_SIZE, IMAGE_SIZE]), (OUTPUT, "tensor(float)", [2])]
+    found = [(end.name, end.type, end.shape[1:]) for end in (*session.get_inputs(), *session.get_outputs())]
+    if found != contract:
+        raise InputError(f"{path} has {found} where {contract} is the contract: export it with this project")
+    return session

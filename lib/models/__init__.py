@@ -1,0 +1,1 @@
+"""Network architectures, ensembles of them, weight files, and the choice of device."""

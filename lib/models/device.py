@@ -1,0 +1,19 @@
+"""The choice of device."""
+
+import torch
+
+from lib.core.errors import InputError
+
+ACCELERATORS = ("auto", "cpu", "gpu")
+
+
+def choose_device(accelerator: str) -> torch.device:
+    """Return the device for "cpu", "gpu", or "auto" (a GPU if available).
+
+    Raises InputError for any other value, and for "gpu" if PyTorch finds none.
+    """
+    if accelerator not in ACCELERATORS:
+        raise InputError(f"accelerator is {accelerator!r}: choose one of {', '.join(ACCELERATORS)}")
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise InputError("accelerator is 'gpu', but PyTorch finds no GPU: choose cpu or auto")
+    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")

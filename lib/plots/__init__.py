@@ -1,0 +1,1 @@
+"""Figures, each drawn by a function from results that are already computed."""

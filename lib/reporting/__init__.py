@@ -1,0 +1,1 @@
+"""The report of a pipeline run, and the released files."""

@@ -1,0 +1,79 @@
+"""Release of a finished run on full CIFAKE: `cifake release outputs/cpu` fills outputs/reference/."""
+
+import hashlib
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+from jinja2 import Template
+
+from lib.core.errors import InputError
+from lib.core.files import ROOT, atomic_dir, read_json
+from lib.evaluation.metrics import change, percent
+from lib.inference.predictor import open_onnx
+from lib.reporting.figures import save_figures, with_optimised_figures
+from lib.reporting.report import NOTEBOOKS
+
+_FILES = (
+    "02_train/run.json", "02_train/weights.safetensors", "04_evaluate/metrics.json", "04_evaluate/drift.npz",
+    "05_compare_vgg/comparison.json", "06_export/model.onnx", "06_export/served.onnx", "06_export/served.json",
+    "06_export/export.json",
+)  # fmt: skip
+
+REFERENCE = ROOT / "outputs" / "reference"
+_CARD = Path(__file__).with_name("release.md.j2")
+
+
+def release(outputs: Path, reference: Path = REFERENCE, data: str = "CIFAKE") -> None:
+    """Write the release of the run in `outputs` to `reference`, without this machine's paths.
+
+    It holds the files of _FILES, `README.md` (the model card), the executed notebooks and their figures, and replaces
+    what `reference` held. Raises InputError when the run is not finished or not on `data`, or when 06_export wrote
+    another network.
+    """
+    run = read_json(outputs / "02_train" / "run.json")
+    metrics = read_json(outputs / "04_evaluate" / "metrics.json")
+    if run["data"]["data"] != data or metrics["checksums"] != run["data"]["checksums"]:
+        raise InputError(f"{outputs} holds a run on {run['data']['data']}: only one on all of {data} is released")
+    export = read_json(outputs / "06_export" / "export.json")
+    weights = outputs / "02_train" / "weights.safetensors"
+    if export["weights"] != hashlib.sha256(weights.read_bytes()).hexdigest():
+        raise InputError(f"{outputs}/06_export is of other weights than {weights}: run 06_export without checkpoint")
+    with atomic_dir(reference) as folder:
+        for file in _FILES:
+            shutil.copy(outputs / file, folder)
+        for network in folder.glob("*.onnx"):
+            open_onnx(network)
+        (folder / "notebooks").mkdir()
+        notebooks = {name: _notebook(outputs / name / f"{name}.ipynb") for name in NOTEBOOKS}
+        for name, notebook in notebooks.items():
+            text = without_paths(nbformat.writes(notebook))
+            (folder / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8")
+        save_figures(notebooks, folder / "figures")
+        (folder / "README.md").write_text(model_card(folder), encoding="utf-8")
+
+
+def model_card(folder: Path) -> str:
+    """Return the model card, as Markdown, of a folder that holds the files of a release."""
+    content = {name: read_json(folder / f"{name}.json") for name in ("run", "metrics", "export")}
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+    template = Template(_CARD.read_text(encoding="utf-8"), keep_trailing_newline=True)
+    return template.render(**content, sizes=sizes, percent=percent, change=change)
+
+
+def _notebook(path: Path) -> nbformat.NotebookNode:
+    """Read an executed notebook without progress bars, papermill's metadata, and redundant bytes of figures."""
+    content = nbformat.read(path, as_version=4)
+    content.metadata = {key: content.metadata[key] for key in ("kernelspec",) if key in content.metadata}
+    for cell in content.cells:
+        cell.metadata = {"tags": cell.metadata.get("tags", [])}
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    return with_optimised_figures(content)
+
+
+def without_paths(text: str) -> str:
+    """Return `text` with paths relative to the project's folder, and other absolute ones cut to their last name."""
+    text = text.replace(f"{ROOT.as_posix()}/", "")
+    return re.sub(r"""(?<=["'\s(=,])/(?:[\w.@+-]+/)+([\w.@+-]+)""", r"\1", text)

@@ -1,0 +1,1 @@
+"""The HTTP service: one image in, one prediction out, and Prometheus metrics."""

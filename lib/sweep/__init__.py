@@ -1,0 +1,1 @@
+"""Grid, random and Bayesian hyperparameter search over 02_train."""

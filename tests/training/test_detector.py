@@ -1,0 +1,33 @@
+"""The Detector: its losses and its optimiser overfit one batch."""
+
+import pytest
+import torch
+from conftest import settings
+
+from lib.data.batches import TrainBatch
+from lib.models.networks import build_network
+from lib.training.detector import Detector
+
+N = 16
+
+
+@pytest.mark.parametrize("muon_lr", [0.1, 0.0], ids=["muon", "adamw"])
+@pytest.mark.parametrize("network", ["plain_16_32", "texture_net_tiny"])
+def test_overfits_one_batch_of_random_labels(network: str, muon_lr: float) -> None:
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (N, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.randint(0, 2, (N,))  # independent of the images: they can only be memorised
+    targets = torch.eye(2)[labels, :, None]
+    batch = TrainBatch(images, targets, torch.arange(N), torch.ones(N), torch.ones(N, dtype=torch.bool))
+    model = build_network(network, [127.5] * 3, [74.0] * 3)
+    model.init_whitening(images)
+    detector = Detector(model, settings(network=network, muon_lr=muon_lr))
+    optimizer = detector.optimizer()
+    for _ in range(25):
+        outputs = detector.losses(batch)
+        outputs["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    _, correct, n = outputs["sums"]
+    assert outputs["loss"] < 0.1
+    assert correct == n == N
