@@ -20,6 +20,7 @@ from PIL import Image
 from lib import CLASSES
 from lib.__main__ import main
 from lib.core.errors import InputError
+from lib.core.files import ROOT
 from lib.inference import artifacts
 from lib.inference.predictor import Predictor, default_model_path
 from lib.plots import curves
@@ -103,6 +104,18 @@ def test_predictions_are_those_of_the_network_in_order(images: Path, capsys: pyt
     np.testing.assert_allclose([row["p_fake"] for row in rows], expected, atol=0.02)
     assert np.std(expected) > 0.1, "probabilities that are all alike would fit any order"
     assert "300/300" in err
+
+
+def test_model_that_the_environment_names_is_the_default(
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = ROOT / "outputs" / "reference" / "model.onnx"
+    monkeypatch.setenv("CIFAKE_MODEL", str(named))
+    assert main(["predict", str(images / "000.png"), "--json"]) == 0
+    (expected,) = Predictor(named).predict(NOISE[:1])
+    assert json.loads(capsys.readouterr().out)["p_fake"] == pytest.approx(expected.calibrated["FAKE"], abs=1e-6)
+    monkeypatch.setenv("CIFAKE_MODEL", "no/such.onnx")
+    assert main(["predict", str(images / "000.png")]) == 2
 
 
 def test_predict_styles_and_statuses(images: Path, capsys: pytest.CaptureFixture[str]) -> None:

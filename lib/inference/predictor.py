@@ -1,6 +1,7 @@
 """Predictions of an exported network, run by ONNX Runtime alone."""
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import onnxruntime
 from lib import CLASSES
 from lib.core.decode import IMAGE_SIZE
 from lib.core.errors import InputError
-from lib.core.files import ROOT, read_json
+from lib.core.files import ROOT, project_path, read_json
 
 INPUT, OUTPUT = "images", "logits"
 MARGIN = "margin"  # between the logits, below which a cascade runs its next stage (lib.export.cascade)
@@ -83,7 +84,9 @@ def _by_class(margin: float) -> dict[str, float]:
 
 
 def default_model_path() -> Path:
-    """Return the path of the released network: the variant that 06_export selected, else the float32 export."""
+    """Return the network that CIFAKE_MODEL names; without it the released one: the selected variant, or the export."""
+    if named := os.environ.get("CIFAKE_MODEL"):
+        return project_path(named)
     served = ROOT / "outputs" / "reference" / "served.onnx"
     return served if served.is_file() else served.with_name("model.onnx")
 
