@@ -14,3 +14,5 @@ OBJECT_CLASSES = (
 # Threads that wait sleep instead of spinning, which costs nothing alone; two processes side by side are twice as fast.
 # OpenMP reads it when PyTorch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Or ONNX Runtime writes to the home folder and looks for a host to report to; it reads this when it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
