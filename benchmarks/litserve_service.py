@@ -6,6 +6,7 @@ cores at 64 connections, of one or two workers and 1 to 20 ms.
 """
 
 import io
+import logging
 import sys
 from typing import Any
 
@@ -40,6 +41,7 @@ class Detector(litserve.LitAPI):
 
 
 if __name__ == "__main__":
+    logging.disable(logging.ERROR)  # it logs a traceback for each connection that wrk closes
     api = Detector(max_batch_size=16, batch_timeout=0.005, api_path="/predict/")
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1, fast_queue=True, timeout=False)
     server.run(host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="warning")

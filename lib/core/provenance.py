@@ -14,16 +14,18 @@ _LIB = ROOT / "lib"
 
 
 def lib_hash(notebook: str = "", module: str = "") -> str:
-    """Hash the modules of lib that a notebook ("02_train") or a module of lib ("training.train") imports, transitively.
+    """Hash the modules of lib that a notebook ("02_train") and a module of lib ("training.train") import, transitively.
 
     An edit changes the hashes of those notebooks only whose imports reach it. Returns 16 hexadecimal digits. Raises
     InputError for an unknown name.
     """
-    start = ROOT / "notebooks" / f"{notebook}.py" if notebook else _LIB.joinpath(*module.split(".")).with_suffix(".py")
-    if not start.is_file():
-        raise InputError(f"{start} is missing: lib_hash needs the name of a notebook or of a module of lib")
-    used = set() if notebook else _files(f"lib.{module}")
-    queue = [start, *used]
+    notebooks = [ROOT / "notebooks" / f"{notebook}.py"] if notebook else []
+    modules = [_LIB.joinpath(*module.split(".")).with_suffix(".py")] if module else []
+    missing = [str(start) for start in notebooks + modules if not start.is_file()]
+    if missing or not notebooks + modules:
+        raise InputError(f"{', '.join(missing)} missing: lib_hash needs the name of a notebook or of a module of lib")
+    used = _files(f"lib.{module}") if module else set()
+    queue = [*notebooks, *used]
     while queue:
         names = _imported_names(queue.pop().read_text(encoding="utf-8"))
         for path in set().union(*map(_files, names)) - used:

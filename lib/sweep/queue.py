@@ -54,13 +54,10 @@ def open_study(name: str, folder: Path, storage: str, specification: Specificati
     # W&B's hyperband has its rungs at min_resource · etaᵏ, as asynchronous successive halving does.
     pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource(rules), rules.get("eta", 3)) if rules else None
     try:
-        if storage:
-            shared = {"heartbeat_interval": HEARTBEAT, "grace_period": GRACE}
-            database = optuna.storages.RDBStorage(storage, engine_kwargs={"pool_pre_ping": True}, **shared)
-        else:
-            database = optuna.storages.RDBStorage(
-                f"sqlite:///{folder / 'study.db'}", engine_kwargs={"connect_args": {"timeout": 60}}
-            )
+        try:
+            database = _database(folder, storage)
+        except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
+            database = _database(folder, storage)  # another worker created the same tables at the same time
         return optuna.create_study(
             storage=database, study_name=name, load_if_exists=True, pruner=pruner or optuna.pruners.NopPruner(),
             direction="maximize" if specification.maximise else "minimize",
@@ -70,6 +67,15 @@ def open_study(name: str, folder: Path, storage: str, specification: Specificati
             f"the storage of the sweep cannot be used ({str(error).splitlines()[0]}): check the parameter "
             "storage, a URL such as postgresql://user@host/database"
         ) from None
+
+
+def _database(folder: Path, storage: str) -> optuna.storages.RDBStorage:
+    if storage:
+        shared = {"heartbeat_interval": HEARTBEAT, "grace_period": GRACE}
+        return optuna.storages.RDBStorage(storage, engine_kwargs={"pool_pre_ping": True}, **shared)
+    return optuna.storages.RDBStorage(
+        f"sqlite:///{folder / 'study.db'}", engine_kwargs={"connect_args": {"timeout": 60}}
+    )
 
 
 def enqueue_missing(study: optuna.Study, proposals: list[dict[str, Any]]) -> bool:

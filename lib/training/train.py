@@ -21,7 +21,6 @@ from lib.core.errors import InputError
 from lib.core.files import write_json
 from lib.core.provenance import lib_hash
 from lib.core.run_dir import prepare_run_dir
-from lib.core.wandb_mode import wandb_mode
 from lib.data.dataset import PackedDataset
 from lib.models.device import choose_device
 from lib.models.networks import Network, build_network, count_macs, count_parameters
@@ -32,6 +31,7 @@ from lib.training.distillation import Teacher
 from lib.training.history import History
 from lib.training.run_record import run_record
 from lib.training.settings import PRECISIONS, Settings
+from lib.training.wandb_logger import wandb_logger
 
 _RECORD = "run.json"
 
@@ -83,7 +83,7 @@ def train(
         data.sampler,
         ProcessSetup(threads),
     ]
-    logger = _wandb_logger(wandb, settings, folder)
+    logger = wandb_logger(wandb, settings, folder)
     last = checkpoints / "last.ckpt"
     with _input_errors(settings), _quiet_lightning():
         trainer = _trainer(settings, device, callbacks, logger, folder)
@@ -184,26 +184,6 @@ class ProcessSetup(pl.Callback):
         torch.set_num_threads(self.threads)
         # Deterministic mode fills all new memory to expose reads of uninitialised values: a tenth of the time.
         torch.utils.deterministic.fill_uninitialized_memory = False
-
-
-def _wandb_logger(mode: str, settings: Settings, folder: Path) -> Any:
-    """Return Lightning's W&B logger, or False if W&B is disabled."""
-    if (mode := wandb_mode(mode)) == "disabled":
-        return False
-    import wandb  # imported here, because training must run without it
-    from pytorch_lightning.loggers import WandbLogger
-
-    class FinishingLogger(WandbLogger):
-        """Finish the W&B run at the end of training, in the process that started it."""
-
-        def finalize(self, status: str) -> None:
-            super().finalize(status)
-            wandb.finish(exit_code=int(status != "success"))
-
-    return FinishingLogger(
-        project="cifake", mode=mode, save_dir=folder, config=asdict(settings),
-        settings={"silent": True, "console": "off"},
-    )  # fmt: skip
 
 
 @contextmanager

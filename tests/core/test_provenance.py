@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lib.core import files, provenance
 from lib.core.errors import InputError
@@ -23,16 +24,17 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def hashes() -> dict[str, str]:
     """Return the hashes that the pipeline computes: of each notebook and of the report."""
-    return {name: provenance.lib_hash(name) for name in NOTEBOOKS} | {
-        "report": provenance.lib_hash(module="reporting.report")
-    }
+    tasks = yaml.safe_load(files.project_path("pipeline.yaml").read_text())["tasks"]
+    named = {task["name"]: dict(task["params"]["lib_hash"]) for task in tasks}
+    assert {names.pop("dotted_path") for names in named.values()} == {"lib.core.provenance::lib_hash"}
+    return {task: provenance.lib_hash(**names) for task, names in named.items()}
 
 
 @pytest.mark.parametrize(
     ("file", "changed"),
     [
         ("data/packing.py", {"01_data"}),
-        ("training/detector.py", {"02_train", "05_compare_vgg", "06_export"}),
+        ("training/detector.py", {"02_train", "03_sweep", "05_compare_vgg", "06_export"}),
         ("evaluation/metrics.schema.json", {"04_evaluate", "05_compare_vgg", "06_export"}),
         ("export/quantize.py", {"06_export"}),
         ("sweep/engine.py", {"03_sweep"}),

@@ -164,8 +164,13 @@ def test_replaying_the_executed_notebooks_gives_the_same_outputs(sample_build: P
     copies = []
     for name in NAMES:
         text = (sample_build / name / f"{name}.ipynb").read_text(encoding="utf-8")
+        notebook = nbformat.reads(text.replace(str(sample_build), str(tmp_path / "outputs")), 4)
+        for cell in notebook.cells:
+            if name in ("05_compare_vgg", "06_export") and " train(dataset" in cell.source:
+                # What is not trained again shows no progress bar.
+                cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
         copies.append(tmp_path / f"{name}.ipynb")
-        copies[-1].write_text(text.replace(str(sample_build), str(tmp_path / "outputs")), encoding="utf-8")
+        nbformat.write(notebook, copies[-1])
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "--nbval", "--nbval-sanitize-with", str(HERE / "nbval.cfg"),
          "--nbval-cell-timeout", "600", "-p", "no:cacheprovider", "-q", "--rootdir", str(tmp_path), *map(str, copies)],
