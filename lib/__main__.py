@@ -4,40 +4,81 @@ Each command imports what it needs when it runs: the help appears at once, and `
 """
 
 import argparse
+import errno
+import io
 import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 
 from lib.core.errors import InputError
+from lib.core.terminal import printable, tell
 
 _EXIT = (
-    "Exit status: 0 done; 1 an image could not be read (its row says why); 2 the call or its input makes no sense; "
-    "130 Ctrl-C. Relative paths start at the current folder."
+    "Exit status: 0 done; 1 an image could not be read (its row says why); 2 the call or its input makes no sense, or "
+    "the output cannot be written; 130 Ctrl-C. Relative paths start at the current folder."
 )
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}  # errors of a write to standard output
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status, as documented in the help."""
-    given = _parser().parse_args(arguments)
+    _prepare_streams()
     try:
-        return given.run(given)
+        if sys.stdout is None:
+            raise InputError("standard output is closed: redirect it to a file")
+        try:
+            given = _parsed(arguments)
+            return given.run(given)
+        finally:
+            sys.stdout.flush()  # what fails at the interpreter's end is a traceback
     except InputError as error:
-        print(error, file=sys.stderr)
+        tell(error)
         return 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        tell("interrupted")
         return 130
     except ModuleNotFoundError as error:
         if (error.name or "lib").partition(".")[0] == "lib":
             raise
-        print(f"this command needs {error.name}: install cifake-lab[{given.extra}]", file=sys.stderr)
+        tell(f"this command needs {error.name}: install cifake-lab[{given.extra}]")
         return 2
     except BrokenPipeError:  # the reader of the rows has enough, such as head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 0
+    except OSError as error:
+        if error.filename is None and error.errno not in _FULL:
+            raise
+        if error.filename is None:
+            _discard_output()
+        tell(f"{error.filename or 'standard output'}: {error.strerror}")
+        return 2
+
+
+def _parsed(arguments: list[str] | None) -> argparse.Namespace:
+    text = io.StringIO()  # argparse passes over an output that fails
+    try:
+        with redirect_stdout(text):
+            return _parser().parse_args(arguments)
+    finally:
+        if help_text := text.getvalue():
+            print(help_text, end="")
+
+
+def _prepare_streams() -> None:
+    """Let no name or message be one that cannot be printed, nor lack a stream to be printed to."""
+    if sys.stderr is None:  # closed: another file would get its descriptor, and the messages
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _predict(given: argparse.Namespace) -> int:
@@ -49,23 +90,29 @@ def _predict(given: argparse.Namespace) -> int:
 
 def _evaluate(given: argparse.Namespace) -> int:
     from lib.evaluation.labelled_folder import evaluate_folder, folder_summary
+    from lib.inference.image_files import skipped_line
     from lib.inference.predictor import default_model_path
 
     metrics = evaluate_folder(given.folder, given.model or default_model_path())
-    print(json.dumps(metrics, ensure_ascii=False) if given.json else folder_summary(metrics))
+    print(json.dumps(metrics) if given.json else folder_summary(metrics))
     for file, reason in metrics["unreadable"].items():
-        print(f"{file}: {reason}", file=sys.stderr)
+        tell(f"{file}: {reason}")
+    if metrics["skipped"]:
+        tell(skipped_line(metrics["skipped"]))
     return int(bool(metrics["unreadable"]))
 
 
 def _serve(given: argparse.Namespace) -> int:
     import uvicorn
 
+    from lib.serving.protocol import Protocol
+
     if given.workers is not None:
         os.environ["CIFAKE_WORKERS"] = str(given.workers)
     config = uvicorn.Config(
         "lib.serving.app:create_app", factory=True, host=given.host, port=given.port, access_log=False,
-        proxy_headers=False, server_header=False, timeout_graceful_shutdown=60,
+        http=Protocol, root_path=given.root_path, proxy_headers=False, server_header=False,
+        timeout_graceful_shutdown=60,
     )  # fmt: skip
     try:
         uvicorn.Server(config).run()
@@ -78,15 +125,17 @@ def _fetch_model(given: argparse.Namespace) -> int:
     from lib.inference.artifacts import fetch_model
 
     for path in fetch_model(given.artifact, given.to):
-        print(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+        print(printable(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)))
     return 0
 
 
 def _curves(given: argparse.Namespace) -> int:
     from lib.plots.curves import draw_curves
 
+    if given.output.exists() and not given.output.is_file():
+        raise InputError(f"{given.output} is no file: name the PNG file to write")
     draw_curves(given.run_name, given.output)
-    print(given.output)
+    print(printable(str(given.output)))
     return 0
 
 
@@ -114,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     model = {"type": Path, "metavar": "FILE", "help": "an ONNX file of 06_export (default: the released network)"}
 
     predict = command("predict", _predict, "classify images: a row each, as soon as it is computed")
-    predict.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="images, or folders of them")
+    predict.add_argument("paths", nargs="+", metavar="PATH", help="images, folders of them, or - for standard input")
     predict.add_argument("--model", **model)
     style = predict.add_mutually_exclusive_group()
     for name, text in (("json", "one JSON object a line"), ("csv", "comma-separated values, with a header")):
@@ -130,6 +179,10 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=8000, help="the port to listen on (default: %(default)s)")
     serve.add_argument("--workers", type=int, metavar="N", help="threads of the network (default: CIFAKE_WORKERS)")
+
+    serve.add_argument(
+        "--root-path", default="", metavar="PATH", help="the prefix that a proxy takes off addresses, such as /cifake"
+    )
 
     fetch = command("fetch-model", _fetch_model, "download a W&B artifact of 06_export, and check it")
     fetch.add_argument("artifact", metavar="ENTITY/PROJECT/ARTIFACT[:VERSION]", help="without a version the latest")

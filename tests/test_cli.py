@@ -1,13 +1,12 @@
 """The command line: what each command passes on, exit statuses that scripts can rely on, and any current folder."""
 
 import csv
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from lib.inference import artifacts
 from lib.inference.predictor import Predictor, default_model_path
 from lib.plots import curves
 from lib.reporting import release
+from lib.serving.protocol import Protocol
 
 CIFAKE = Path(sys.executable).with_name("cifake.exe" if os.name == "nt" else "cifake")
 COMMANDS = ("predict", "evaluate", "serve", "fetch-model", "curves", "release")
@@ -127,6 +127,10 @@ def test_predict_styles_and_statuses(images: Path, capsys: pytest.CaptureFixture
     first, second = capsys.readouterr().out.splitlines()
     assert "P(FAKE)" in first
     assert "no image that can be read" in second
+    assert main(["predict", good + "x", good]) == 1, "a path that is missing does not stop the others"
+    first, second = capsys.readouterr().out.splitlines()
+    assert "no such file" in first
+    assert "P(FAKE)" in second
     for wrong in ([good + "x"], [good, "--model", good]):
         assert main(["predict", *wrong]) == 2
         out, err = capsys.readouterr()
@@ -168,6 +172,14 @@ def test_evaluate_reports_what_it_cannot_read(labelled: Path, capsys: pytest.Cap
     for name in ("accuracy", "balanced accuracy", "recall FAKE", "recall REAL", "ROC AUC", "UNSURE"):
         assert f"\n{name} " in out
     assert "0 damaged.jpg: the file is no image that can be read" in err
+    (labelled / "FAKE" / "notes.txt").write_text("no image")
+    (labelled / "FAKE" / "._0.png").write_bytes(b"no image")
+    assert main(["evaluate", str(labelled), "--json"]) == 1
+    out, err = capsys.readouterr()
+    metrics = json.loads(out)
+    assert (metrics["n"], len(metrics["unreadable"])) == (40, 1)
+    assert [Path(file).name for file in metrics["skipped"]] == ["notes.txt"]
+    assert "skipped as no images: 1 (" in err
     (labelled / "FAKE").rename(labelled / "fakes")
     assert main(["evaluate", str(labelled)]) == 2
     assert "has no folder FAKE" in capsys.readouterr().err
@@ -180,10 +192,12 @@ def test_serve_configures_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["serve"]) == 0
     assert "CIFAKE_WORKERS" not in os.environ
     monkeypatch.setenv("CIFAKE_WORKERS", "1")
-    assert main(["serve", "--host", "0.0.0.0", "--port", "81", "--workers", "3"]) == 0
+    assert main(["serve", "--host", "0.0.0.0", "--port", "81", "--workers", "3", "--root-path", "/x"]) == 0
     assert os.environ["CIFAKE_WORKERS"] == "3"
     assert [(config.host, config.port) for config in started] == [("127.0.0.1", 8000), ("0.0.0.0", 81)]
+    assert [config.root_path for config in started] == ["", "/x"]
     config = started[0]
+    assert config.http is Protocol
     assert (config.app, config.factory, config.workers) == ("lib.serving.app:create_app", True, 1)
     assert not (config.access_log or config.proxy_headers or config.server_header)
     assert config.timeout_graceful_shutdown == 60
@@ -225,6 +239,8 @@ def test_curves_and_release_pass_their_paths_on(
     ("error", "status", "message"),
     [
         (InputError("no such run"), 2, "no such run\n"),
+        (InputError("\x1b[2J\udce4\n.jpg is missing"), 2, "\\x1b[2J\\udce4\\n.jpg is missing\n"),
+        (OSError(errno.EACCES, "Permission denied", "a/b.png"), 2, "a/b.png: Permission denied\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (ModuleNotFoundError("…", name="pandas.io"), 2, "this command needs pandas.io: install cifake-lab[lab]\n"),
     ],
@@ -238,6 +254,71 @@ def test_errors_become_one_line_and_a_status(
     monkeypatch.setattr(curves, "draw_curves", fail)
     assert main(["curves", "run"]) == status
     assert capsys.readouterr() == ("", message)
+
+
+@pytest.mark.parametrize("output", ["folder", "pipe"])
+def test_curves_replace_nothing_but_a_file(
+    output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "output"
+    (os.mkfifo if output == "pipe" and hasattr(os, "mkfifo") else os.mkdir)(path)
+    drawn = recorded(monkeypatch, curves, "draw_curves")
+    assert main(["curves", "run", "--output", str(path)]) == 2
+    assert drawn == []
+    assert capsys.readouterr().err == f"{path} is no file: name the PNG file to write\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+@pytest.mark.parametrize(("to", "unbuffered"), [(">/dev/full", ""), (">/dev/full", "1"), (">&-", "")])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["predict", "images"], ["predict", "images", "--csv"],
+     ["evaluate", "labelled"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_output_that_cannot_be_written_is_one_line(
+    arguments: list[str], to: str, unbuffered: str, images: Path, labelled: Path, tmp_path: Path
+) -> None:
+    shell = ["sh", "-c", f'exec "$0" "$@" {to}', CIFAKE, *arguments]
+    env = untraced() | {"PYTHONUNBUFFERED": unbuffered}
+    ended = subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, env=env)
+    lines = [line for line in ended.stderr.splitlines() if line and "images/s" not in line]
+    assert ended.returncode == 2
+    assert lines[-1].startswith("standard output")
+    assert len(lines) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+@pytest.mark.parametrize("to", ["2>&-", "2>&- <&-", "</dev/null"])
+def test_a_closed_standard_error_changes_no_status_and_no_output(to: str, images: Path) -> None:
+    shell = ["sh", "-c", f'exec "$0" "$@" {to}', CIFAKE, "predict"]
+    done = subprocess.run([*shell, "000.png", "missing", "--json"], cwd=images, capture_output=True, text=True)
+    assert (done.returncode, len([json.loads(line) for line in done.stdout.splitlines()])) == (1, 2)
+    refused = subprocess.run([*shell, "missing"], cwd=images, capture_output=True, text=True)
+    assert (refused.returncode, refused.stdout) == (2, "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs file names of any bytes")
+@pytest.mark.parametrize("env", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "utf-8:strict"}])
+def test_names_are_printed_in_any_locale(env: dict[str, str], images: Path) -> None:
+    name = os.fsdecode(b"k\xe4se.png")
+    (images / name).write_bytes(encoded(NOISE[0], "PNG"))
+    (images / "中😀.png").write_bytes(encoded(NOISE[0], "PNG"))
+    for style in ("--json", "--csv"):
+        ended = subprocess.run(
+            [CIFAKE, "predict", images, style], capture_output=True, text=True, encoding="utf-8", env=untraced() | env
+        )
+        assert (ended.returncode, len(ended.stdout.splitlines())) == (1, 302 + (style == "--csv"))
+        rows = (
+            [*csv.reader(ended.stdout.splitlines())] if style == "--csv" else map(json.loads, ended.stdout.splitlines())
+        )
+        names = [Path(row[0] if style == "--csv" else row["file"]).name for row in rows]
+        assert r"k\udce4se.png" in names
+    ended = subprocess.run([CIFAKE, "predict", name], capture_output=True, text=True, env=untraced() | env)
+    assert (ended.returncode, ended.stderr.startswith("k\\udce4se.png: there is no")) == (2, True)
 
 
 @pytest.mark.slow
@@ -293,24 +374,28 @@ def test_python_m_lib_is_the_same_command() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a pipe with a name")
-def test_rows_come_before_the_last_image_is_read_and_ctrl_c_is_clean(images: Path) -> None:
-    pipe = images / "zzz.png"
-    os.mkfifo(pipe)  # opening it waits for one who writes
-    # Ctrl-C may come while coverage holds its lock, for which its other threads would wait for ever.
-    with start("predict", images, "--json", env=untraced()) as command:
+def test_ctrl_c_is_clean_while_images_are_classified(images: Path) -> None:
+    # The rows of all do not fit into the pipe, so that it waits. Ctrl-C may come while coverage holds its lock, for
+    # which its other threads would wait for ever.
+    with start("predict", *[images / "000.png"] * 3000, "--json", env=untraced()) as command:
         assert json.loads(command.stdout.readline())["file"].endswith("000.png")
         command.send_signal(signal.SIGINT)
-        last = time.monotonic() + 30
-        while command.poll() is None and time.monotonic() < last:
-            with suppress(OSError):  # nobody waits yet
-                os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
-            time.sleep(0.01)
-        command.kill()  # where it still waits
-        _, err = command.communicate()
+        out, err = command.communicate(timeout=60)
     assert command.returncode == 130
+    assert len(out.splitlines()) < 3000
     assert "Traceback" not in err
     assert err.endswith("interrupted\n")
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_clean_while_standard_input_is_read(images: Path) -> None:
+    with start("predict", "-", images, stdin=subprocess.PIPE, env=untraced()) as command:
+        command.stdin.write("0" * 2**18)  # more than a pipe holds: it returns once the command reads
+        command.stdin.flush()
+        command.send_signal(signal.SIGINT)
+        command.wait(timeout=60)
+        out, err = command.communicate()
+    assert (command.returncode, out, err) == (130, "", "interrupted\n")
 
 
 @pytest.mark.slow

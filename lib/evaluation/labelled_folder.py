@@ -9,9 +9,11 @@ from tqdm import tqdm
 
 from lib import CLASSES
 from lib.core.errors import InputError
+from lib.core.terminal import encodable
 from lib.evaluation.metrics import evaluate, percent, proportion
 from lib.evaluation.predictions import LOGITS
-from lib.inference.predict_files import images_in, predicted
+from lib.inference.image_files import find_images
+from lib.inference.predict_files import predicted
 from lib.inference.predictor import Predictor
 
 _METRICS = ("accuracy", "balanced_accuracy", "recall", "roc_auc")  # none of them depends on the temperature
@@ -23,15 +25,17 @@ def evaluate_folder(folder: Path, model: Path) -> dict[str, Any]:
     Keys: `n`, the number of images that could be read; `accuracy`, `balanced_accuracy`, `recall` (of each class) and
     `roc_auc`, each an Estimate with its 95 % interval; `unsure`, the share of predictions below the selective
     threshold (None where the network has none); `unreadable`, for each other file the reason. Accuracy counts unsure
-    predictions too. Raises InputError for a missing folder, a class without readable images, and what `Predictor`
-    refuses.
+    predictions too. `skipped` are the files that are no images (`find_images`). Raises InputError for a missing folder,
+    a class without readable images, and what `Predictor` refuses.
     """
-    network, files, label = Predictor(model, threads=1), [], []
+    network, files, skipped, label = Predictor(model, threads=1), [], [], []
     for index, name in enumerate(CLASSES):
-        if not (folder / name).is_dir():
+        own = [path for path in sorted(folder.glob("*")) if path.name.upper() == name and path.is_dir()]
+        if not own:
             raise InputError(f"{folder} has no folder {name}: put the images of each class into FAKE and REAL there")
-        found = images_in(folder / name)
+        found, passed = find_images(own)
         files += found
+        skipped += passed
         label += [index] * len(found)
     rows = list(tqdm(predicted(network, files), total=len(files), unit=" images", disable=None, leave=False))
     table = pd.DataFrame(rows).assign(label=label)
@@ -40,12 +44,13 @@ def evaluate_folder(folder: Path, model: Path) -> dict[str, Any]:
     metrics = evaluate(images.assign(**{LOGITS[0]: margin, LOGITS[1]: 0.0}))
     withheld = images["unsure"].sum() if network.selective_threshold is not None else None
     return {
-        "folder": str(folder),
-        "model": str(model),
+        "folder": encodable(str(folder)),
+        "model": encodable(str(model)),
         "n": len(images),
         **{name: metrics[name] for name in _METRICS},
         "unsure": None if withheld is None else proportion(withheld, len(images)),
         "unreadable": {row["file"]: row["error"] for row in rows if row["error"]},
+        "skipped": [encodable(str(path)) for path in skipped],
     }
 
 
