@@ -32,16 +32,6 @@ class DriftMonitor:
         return self.p_value < ALPHA
 
     @property
-    def warning(self) -> str | None:
-        """Return a sentence for users while drift is detected, else None."""
-        if not self.is_drift:
-            return None
-        return (
-            f"the last {self.window} images together are unlike those that the network was trained on "
-            f"(p {self.p_value:.2g})"
-        )
-
-    @property
     def num_images(self) -> int:
         """Return the number of images in the window."""
         return len(self._recent)

@@ -14,9 +14,9 @@ import numpy as np
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
-from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic_core import to_json
+from starlette.middleware.cors import CORSMiddleware
 
 from lib.core.errors import InputError
 from lib.inference.drift import read_reference
@@ -25,14 +25,15 @@ from lib.inference.images import DecodedImage, decode_image, decode_small_image
 from lib.inference.occlusion import explanation
 from lib.inference.predictor import Predictor
 from lib.serving import page
+from lib.serving.addresses import Addresses
 from lib.serving.batcher import Batcher
 from lib.serving.body_limit import BodyLimit
 from lib.serving.errors import HANDLERS
+from lib.serving.form import form_files
 from lib.serving.metrics import Metrics, MetricsMiddleware
-from lib.serving.schemas import ERRORS, FIELD, FILE, FILES, Answer, Explain, Refusal, Unsure, form
+from lib.serving.schemas import ERRORS, FILE, FILES, Answer, Explain, Refusal, Unsure, form
 from lib.serving.settings import Settings, read_settings
 
-_MISSING = f"the multipart field {FIELD!r} is missing or of another type: see /docs"
 Outcome = tuple[DecodedImage, float] | InputError  # an image and the margin between its logits, or why there is none
 
 
@@ -72,7 +73,7 @@ class Service:
         image, margin = outcome
         self.drift.add(image.pixels)
         prediction = self.predictor.prediction(margin)
-        answer = vars(prediction) | {"warning": image.warning or self.drift.warning}
+        answer = vars(prediction) | {"warning": image.warning}
         if unsure and prediction.unsure:
             answer["prediction"] = "UNSURE"
         self.metrics.predictions(answer["prediction"]).inc()
@@ -120,14 +121,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         raise SystemExit(str(error)) from None
     # Given as routes, not included as routers, which FastAPI would search twice for each request.
     routes = [*forms.routes, *router.routes, *page.router.routes]
+    given, paths = service.settings, frozenset(route.path for route in routes)
     app = FastAPI(
         title="CIFAKE Lab", version=version("cifake-lab"), lifespan=_lifespan, routes=routes, docs_url=None,
-        redoc_url=None, exception_handlers=HANDLERS, telemetry=dict.fromkeys(("tracing", "metrics", "logs"), False),
+        redoc_url=None, redirect_slashes=False, exception_handlers=HANDLERS,
+        telemetry=dict.fromkeys(("tracing", "metrics", "logs"), False),
         description="Tells camera images from images of Stable Diffusion 1.4, both of 32×32 pixels.",
     )  # fmt: skip
-    app.state.service, given = service, service.settings
+    app.state.service = service
     app.add_middleware(BodyLimit, given.max_body, given.max_body_memory, given.body_timeout)
-    app.add_middleware(MetricsMiddleware, service.metrics, frozenset(route.path for route in routes))
+    app.add_middleware(MetricsMiddleware, service.metrics, paths)
+    app.add_middleware(Addresses, paths)
+    if given.cors_origins:
+        methods, exposed = ("GET", "POST"), ("Retry-After",)
+        app.add_middleware(CORSMiddleware, given.cors_origins, methods, ("*",), expose_headers=exposed)
     return app
 
 
@@ -148,8 +155,7 @@ async def predict(request: Request, unsure: Unsure = False, explain: Explain = F
     """Classify one image.
 
     `prediction` is FAKE or REAL (or UNSURE, if asked for), `probs` the probabilities of the network, `calibrated` the
-    same, calibrated on validation images; `warning` has the reason where the image, or the last images together, differ
-    from the training data.
+    same, calibrated on validation images; `warning` has the reason where the image differs from the training data.
     """
     service: Service = request.app.state.service
     contents = _files(request, most=8)
@@ -189,29 +195,4 @@ async def metrics(request: Request) -> Response:
 
 
 def _files(request: Request, most: int) -> list[bytes]:
-    """Return the content of each file of the form's field `data`, in order; other parts are ignored.
-
-    Raises HTTPException: 422 for a body that is no complete form or has no such file, 413 for more than `most` parts.
-    """
-    kind, options = parse_options_header(request.headers.get("content-type", ""))
-    boundary = options.get("boundary")
-    if kind != "multipart/form-data" or not boundary:
-        raise HTTPException(422, _MISSING)
-    body, files, parts, content = request.scope["body"], [], 0, bytearray()
-    try:
-        with PushMultipartParser(boundary) as parser:
-            for event in parser.parse(body):
-                if isinstance(event, MultipartSegment):
-                    parts, content = parts + 1, bytearray()
-                    if parts > most:
-                        raise HTTPException(413, f"the form has more than {most} parts: send fewer")
-                    if event.name == FIELD and event.filename is not None:
-                        files.append(content)
-                elif event:
-                    content += event
-    except MultipartError:
-        fault = "is damaged: see /docs" if f"--{boundary}--".encode() in body else "ends too early: send it whole"
-        raise HTTPException(422, f"the multipart form {fault}") from None
-    if not files:
-        raise HTTPException(422, _MISSING)
-    return [bytes(file) for file in files]
+    return form_files(request.headers.get("content-type", ""), request.scope["body"], most)

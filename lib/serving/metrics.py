@@ -56,7 +56,7 @@ class MetricsMiddleware:
 
         async def noted(message: Message) -> None:
             nonlocal code
-            code = message.get("status", code)
+            code = code if "gone" in scope else message.get("status", code)
             await send(message)
 
         try:

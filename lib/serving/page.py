@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
 router = APIRouter()
@@ -29,6 +29,12 @@ def docs(request: Request) -> HTMLResponse:
         openapi_url="openapi.json", title=request.app.title, swagger_js_url="docs/files/swagger-ui-bundle.js",
         swagger_css_url="docs/files/swagger-ui.css", swagger_favicon_url="docs/files/favicon.png",
     )  # fmt: skip
+
+
+@router.get("/docs/", include_in_schema=False)
+def docs_with_a_slash() -> RedirectResponse:
+    """Redirect to the address without the slash, to which Swagger UI's addresses are relative."""
+    return RedirectResponse("../docs")
 
 
 @cache

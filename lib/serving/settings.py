@@ -5,9 +5,16 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
+import joblib
 import yaml
-from pydantic import AfterValidator, ByteSize, Field, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
 
 from lib.core.errors import InputError
 from lib.core.files import project_path
@@ -23,8 +30,16 @@ _ProjectPath = Annotated[Path, AfterValidator(project_path)]
 
 
 def _spare_cores() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores - 1)  # HTTP keeps one busy
+    return max(1, joblib.cpu_count() - 1)  # HTTP keeps one busy
+
+
+def _origins(given: object) -> object:
+    """Return the origins of a text, with commas or spaces between them."""
+    origins = given.lower().replace(",", " ").split() if isinstance(given, str) else given
+    for origin in origins if isinstance(origins, list) else ():
+        if not re.fullmatch(r"\*|https?://[^/\s]+", str(origin)):
+            raise ValueError(f"{origin} is no origin: write https://example.org, or * for all")
+    return origins
 
 
 class Settings(BaseSettings):
@@ -43,6 +58,9 @@ class Settings(BaseSettings):
     max_body: ByteSize = Field(ByteSize(20 * 2**20), ge=1, description="bytes of a request's body")
     max_body_memory: ByteSize = Field(ByteSize(256 * 2**20), validate_default=True, description="bytes of all bodies")
     body_timeout: float = Field(30, gt=0, le=3600, description="seconds in which a body has to arrive")
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)] = Field(
+        (), description="origins of other pages that may read responses, or *"
+    )
     drift_window: int = Field(100, ge=10, le=10_000, description="images of the drift test, the last ones")
     drift_interval: float = Field(10, gt=0, le=86_400, description="seconds between two drift tests")
 

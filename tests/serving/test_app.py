@@ -137,9 +137,10 @@ def test_a_file_that_is_no_image_is_refused_with_a_sentence(client: TestClient, 
 
 def test_wrong_requests_are_refused_with_a_sentence(client: TestClient) -> None:
     assert client.get("/predict/").status_code == 405
-    for reply in (client.post("/predict/"), client.post("/predict/", files={"file": ("x", b"1")})):
+    for path in ("/predict/", "/predict/batch"):
+        reply = client.post(path, files={"file": ("x", encoded(NOISE))})
         assert reply.status_code == 422
-        assert reply.json() == {"detail": "the multipart field 'data' is missing or of another type: see /docs"}
+        assert reply.json()["detail"].startswith("the multipart form has no field 'data': ")
     reply = predict(client, encoded(NOISE), "?unsure=perhaps")
     assert reply.status_code == 422
     assert reply.json()["detail"].startswith("the query parameter 'unsure' is of another type")
@@ -165,6 +166,49 @@ def test_bodies_are_limited_with_and_without_content_length(client: TestClient) 
         "/predict/", content=iter([form.read()]), headers={"content-type": form.headers["content-type"]}
     )
     assert streamed.status_code == 200, "a body of unknown length is read"
+
+
+@pytest.mark.parametrize("prefix", ["", "/x", "/x/y.z"])
+def test_addresses_are_served_with_and_without_a_slash_and_counted_as_one(prefix: str) -> None:
+    with TestClient(create_app(), f"http://x{prefix}", root_path=prefix, follow_redirects=False) as client:
+        for path in ("/predict", "/predict/", "/predict/batch", "/predict/batch/"):
+            assert client.post(path, files={"data": ("x", encoded(NOISE))}).status_code == 200
+        for path in ("/health", "/health/", "/metrics", "/metrics/", "/docs", "/"):
+            whole, empty = client.get(path), client.head(path)
+            assert (whole.status_code, empty.status_code, empty.content) == (200, 200, b"")
+            assert whole.headers["content-type"] == empty.headers["content-type"]
+        assert client.get("/docs/").headers["location"] == "../docs"
+        assert client.get("/docs/files/swagger-ui.css").status_code == 200
+        assert client.head("/predict/").status_code == 405
+        assert client.get("/nothing/").status_code == 404
+        servers = client.get("/openapi.json").json().get("servers")
+        series = client.get("/metrics").text
+    assert servers == ([{"url": prefix}] if prefix else None), "which Swagger UI sends its requests to"
+    for path, count in (("/predict/", 2), ("/predict/batch", 2), ("/health", 4), ("/docs", 2), ("/", 2)):
+        assert f'cifake_requests_total{{code="200",path="{path}"}} {count}.0' in series
+    assert 'cifake_requests_total{code="404",path="other"} 1.0' in series
+
+
+PREFLIGHT = {"access-control-request-method": "POST", "access-control-request-headers": "x-token"}
+
+
+def test_pages_of_other_origins_read_responses_only_where_the_settings_say_so(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, other = {"origin": "https://ours.example"}, {"origin": "https://other.example"}
+    allowed = "access-control-allow-origin"
+    assert client.options("/predict/", headers=ours | PREFLIGHT).status_code == 405
+    assert allowed not in client.get("/health", headers=ours).headers
+    for setting, theirs in (("http://a.example:81, https://Ours.example", None), ("*", "*")):
+        monkeypatch.setenv("CIFAKE_CORS_ORIGINS", setting)
+        with TestClient(create_app()) as open_client:
+            assert open_client.options("/predict/", headers=ours | PREFLIGHT).status_code == 200
+            for reply in (
+                open_client.post("/predict", files={"data": ("x", encoded(NOISE))}, headers=ours),
+                open_client.post("/predict/", headers=ours),
+            ):
+                assert reply.headers[allowed] in ("*", ours["origin"]), "a refusal can be read as well"
+            assert open_client.get("/health", headers=other).headers.get(allowed) == theirs
 
 
 def test_a_thousand_parts_are_refused(client: TestClient) -> None:

@@ -1,6 +1,5 @@
 """The service's settings, from the environment and from a file."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -33,6 +32,9 @@ def test_the_environment_overrides_the_file(file: Path, monkeypatch: pytest.Monk
             r"^CIFAKE_MAX_BODY_MEMORY is '1 MiB': it should be at least CIFAKE_MAX_BODY",
         ),
         ("max_body: 1 GiB", r"^CIFAKE_MAX_BODY_MEMORY is 268435456: it should be at least CIFAKE_MAX_BODY, 1073741824"),
+        ("cors_origins: https://a.example/", r"^CIFAKE_CORS_ORIGINS is .*: https://a.example/ is no origin: write"),
+        ("cors_origins: [a.example]", r"^CIFAKE_CORS_ORIGINS is .*: a.example is no origin: write https://example.org"),
+        ("cors_origins: 1", r"^CIFAKE_CORS_ORIGINS is 1: input should be a valid tuple"),
         ("wokers: 1", r"service.yaml: 'wokers' is no setting: did you mean 'workers'\?"),
         ("- 1", r"service.yaml holds no settings"),
         ("1: 2", r"service.yaml holds no settings"),
@@ -61,8 +63,20 @@ def test_misspelt_variables_are_refused_with_the_nearest_name(monkeypatch: pytes
         read_settings()
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux has the affinity of a process")
+def test_origins_are_written_with_commas_or_as_a_list(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().cors_origins == ()
+    file.write_text("cors_origins: [https://a.example, 'http://localhost:3000']")
+    assert read_settings().cors_origins == ("https://a.example", "http://localhost:3000")
+    for given, origins in (
+        ("", ()),
+        ("*", ("*",)),
+        (" https://A.example,http://b ", ("https://a.example", "http://b")),
+    ):
+        monkeypatch.setenv("CIFAKE_CORS_ORIGINS", given)
+        assert read_settings().cors_origins == origins
+
+
 def test_workers_leave_one_usable_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    for usable, workers in ((1, 1), (2, 1), (4, 3)):
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _, usable=usable: set(range(usable)))
+    for usable, workers in ((1, 1), (2, 1), (3, 2), (64, 63)):
+        monkeypatch.setattr("joblib.cpu_count", lambda usable=usable: usable)  # the least of cores, affinity and quota
         assert Settings().workers == workers

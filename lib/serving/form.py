@@ -1,0 +1,51 @@
+"""The form in the body of a request: the files that it holds, or a sentence on what is wrong with it."""
+
+from fastapi import HTTPException
+from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
+
+from lib.serving.schemas import FIELD
+
+_REMEDY = f"send the image as `curl -F {FIELD}=@image.png` does"
+
+
+def form_files(content_type: str, body: bytes, most: int) -> list[bytes]:
+    """Return the content of each part `data` of a form, in order, with or without a file name; ignore other parts.
+
+    Raises HTTPException: 422 for a body that is no complete form or has no such file, 413 for more than `most` parts.
+    """
+    kind, options = parse_options_header(content_type)
+    if kind != "multipart/form-data":
+        detail = f"the content type is {kind[:100] or 'missing'}, not multipart/form-data: {_REMEDY}"
+        raise HTTPException(422, detail)
+    boundary = options.get("boundary", "").encode("latin-1")
+    if not boundary:
+        raise HTTPException(422, "the content type has no boundary: let the client write this header itself")
+    parts, content, files = 0, bytearray(), list[tuple[str | None, bytearray]]()
+    try:
+        # No byte is wrong in Latin-1. Names are not used, so that neither their encoding nor their length matters.
+        with PushMultipartParser(boundary, max_header_size=len(body), header_charset="latin-1") as parser:
+            for event in parser.parse(body):
+                if isinstance(event, MultipartSegment):
+                    parts, content = parts + 1, bytearray()
+                    if parts > most:
+                        raise HTTPException(413, f"the form has more than {most} parts: send fewer")
+                    if event.name == FIELD:
+                        files.append((event.filename, content))
+                elif event:
+                    content += event
+    except MultipartError:
+        raise HTTPException(422, f"the multipart form {_fault(body, b'--' + boundary)}") from None
+    if not files:
+        raise HTTPException(422, f"the multipart form has no field {FIELD!r}: {_REMEDY}")
+    if any(name is None and b"\0" not in content for name, content in files):  # every image has a zero byte
+        raise HTTPException(422, f"the field {FIELD!r} holds text, not an image: {_REMEDY}")
+    return [bytes(content) for _, content in files]
+
+
+def _fault(body: bytes, delimiter: bytes) -> str:
+    """Say what is wrong with a form that cannot be parsed."""
+    if not body:
+        return f"is empty: {_REMEDY}"
+    if delimiter not in body:
+        return "lacks the boundary that its content type names: let the client write this header itself"
+    return "is damaged: see /docs" if delimiter + b"--" in body else "ends too early: send it whole"
