@@ -34,7 +34,9 @@ FROM installer AS project
 RUN uv pip install --no-cache --require-hashes --compile-bytecode -r requirements.txt
 COPY --chown=cifake . .
 RUN uv pip install --no-cache --no-deps --no-build-isolation --editable .
-ENV JUPYTER_CONFIG_DIR=/cifake/.jupyter PLOOMBER_STATS_ENABLED=false
+# A user of another number has no name and no home of its own.
+ENV JUPYTER_CONFIG_DIR=/cifake/.jupyter PLOOMBER_STATS_ENABLED=false PLOOMBER_VERSION_CHECK_DISABLED=1 \
+    USER=cifake HOME=/tmp
 USER 1000
 
 FROM project AS on-cpu

@@ -4,15 +4,25 @@ SOURCE  ?=
 SPEC    ?= parameters/sweep_grid.yaml
 ARGS    ?=
 
-# The first Python on the path that the project supports.
-FITS    = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
-PYTHON  = $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
-            $$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
-BIN     = .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
-UV      = uv==0.13.9
+# What is typed reaches the shell through the environment: make would expand a $ in it, and the shell its quotes.
+override PROFILE := $(value PROFILE)
+override SOURCE := $(value SOURCE)
+override SPEC := $(value SPEC)
+export PROFILE SOURCE SPEC
 
 # Through a shell, because macOS's make looks commands up on its own PATH; Windows parts PATH with a semicolon.
 SHELL  := bash
+BIN     = .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+UV      = uv==0.13.9
+
+# The first Python on the path that the project supports; of a virtual environment, the one that it was made by.
+FITS    = import sys; (3, 11) <= sys.version_info[:2] < (3, 14) or sys.exit(1); print(sys._base_executable)
+PYTHON  = $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+            $$p -c '$(FITS)' 2>/dev/null && break; done)
+# A .venv holds its own path, and that of its Python: one that was copied or moved, or lost either, is made anew.
+IDENTITY = "$$(pwd -P)" "$$($(BIN)/python -c 'import pip, sys; print(*sys.version_info[:2])' 2>/dev/null)"
+MOVED  := $(shell test "$$(cat .venv/ready 2>/dev/null)" = "$$(echo $(IDENTITY))" || echo moved)
+
 export PATH := $(CURDIR)/$(BIN)$(if $(findstring ;,$(PATH)),;,:)$(PATH)
 export UV_CACHE_DIR ?= $(CURDIR)/.venv/cache
 export MPLCONFIGDIR := $(CURDIR)/.venv/var/matplotlib
@@ -22,24 +32,31 @@ export WANDB_CACHE_DIR := $(CURDIR)/.venv/var/wandb
 export WANDB_CONFIG_DIR := $(CURDIR)/.venv/var/wandb
 export WANDB_DATA_DIR := $(CURDIR)/.venv/var/wandb
 export JUPYTER_CONFIG_DIR := $(CURDIR)/.jupyter
-export PLOOMBER_STATS_ENABLED := false
-export PLOOMBER_ENV_FILENAME := $(if $(filter sample,$(PROFILE)),env.yaml,env.$(PROFILE).yaml)
+export XDG_CACHE_HOME := $(CURDIR)/.venv/var/cache
+export npm_config_cache := $(CURDIR)/.venv/var/npm
+export PLOOMBER_ENV_FILENAME := $(if $(filter-out sample,$(PROFILE)),env.$(PROFILE).yaml,env.yaml)
+# Ploomber reads these before any code of ours runs, so they are set wherever .venv's Python starts.
+QUIET = import os, sys; [os.environ.setdefault(*pair) for pair in (("PLOOMBER_STATS_ENABLED", "false"), \
+        ("PLOOMBER_VERSION_CHECK_DISABLED", "1"), ("PLOOMBER_HOME_DIR", os.path.join(sys.prefix, "var", "ploomber")))]
 
 .DEFAULT_GOAL := help
-.PHONY: help build sweep test test-fast lab serve lint lock clean
+.PHONY: help build sweep test test-fast lab serve lint lock clean profile moved
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-FROM = $(if $(SOURCE),--env--source "$(if $(wildcard $(SOURCE)),$(abspath $(SOURCE)),$(SOURCE))")
+# An absolute path cannot be taken for a number. The words sample and kaggle are no paths, even where such a folder is.
+ABSOLUTE = case $$SOURCE in (sample|kaggle) echo $$SOURCE;; (*) python -c \
+           'import os; print(os.path.abspath(os.path.expanduser(os.environ["SOURCE"])))';; esac
+FROM = $(if $(SOURCE),--env--source "$$($(ABSOLUTE))")
 
-build: .venv/ready  ## run the pipeline: PROFILE=sample|cpu|gpu SOURCE=zip|folder|kaggle
+build: profile .venv/ready  ## run the pipeline: PROFILE=sample|cpu|gpu SOURCE=zip|folder|kaggle
 	ploomber build $(FROM) $(ARGS)
-	@echo "Open outputs/$(PROFILE)/report.html"
+	@echo "Open outputs/$$PROFILE/report.html"
 
-sweep: .venv/ready  ## search parameters: SPEC=parameters/sweep_bayes.yaml PROFILE=… SOURCE=…
-	ploomber build --partially 03_sweep $(FROM) --env--sweep $(SPEC) $(ARGS)
-	@echo "Open outputs/$(PROFILE)/03_sweep/03_sweep.ipynb"
+sweep: profile .venv/ready  ## search parameters: SPEC=parameters/sweep_bayes.yaml PROFILE=… SOURCE=…
+	ploomber build --partially 03_sweep $(FROM) --env--sweep "$$SPEC" $(ARGS)
+	@echo "Open outputs/$$PROFILE/03_sweep/03_sweep.ipynb"
 
 test: .venv/ready  ## run all tests, and replay the executed notebooks
 	python -m pytest --numprocesses=2 --dist=loadfile --cov=lib --cov-report=term $(ARGS)
@@ -63,10 +80,17 @@ lock: .venv/ready  ## renew requirements.txt from pyproject.toml (ARGS=--upgrade
 clean:  ## remove what runs have written; .venv stays
 	rm -rf outputs/sample outputs/cpu outputs/gpu .pytest_cache .ruff_cache .coverage
 
-.venv/ready: requirements.txt pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed, and none is on the path."; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+profile:
+	@test -f "$$PLOOMBER_ENV_FILENAME" || \
+	    { echo "PROFILE is $$PROFILE, but there is no $$PLOOMBER_ENV_FILENAME: choose sample, cpu or gpu."; exit 1; } >&2
+
+# Programs and links of an old place are written anew; packages come from .venv/cache where it has them.
+LOCKED = uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.txt
+.venv/ready: requirements.txt pyproject.toml $(MOVED)
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed, and none is on the path."; exit 1; } >&2
+	$(if $(MOVED),rm -f $(BIN)/python* && "$(PYTHON)" -m venv .venv)
 	python -m pip install --quiet --no-cache-dir $(UV)
-	uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.txt
+	$(if $(MOVED),$(LOCKED) --reinstall --offline 2>/dev/null ||) $(LOCKED) $(if $(MOVED),--reinstall)
 	uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	@touch $@
+	@echo '$(QUIET)' > "$$(python -c 'import site; print(site.getsitepackages()[0])')/cifake_quiet.pth"
+	@echo $(IDENTITY) > $@

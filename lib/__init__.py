@@ -4,7 +4,9 @@ One image goes this way: source → packed dataset → batches → network → p
 (lib.data → lib.models, lib.training → lib.evaluation).
 """
 
+import getpass
 import os
+import tempfile
 
 CLASSES = ("FAKE", "REAL")  # index 0 and 1: folders, labels, logits, JSON
 OBJECT_CLASSES = (
@@ -16,3 +18,10 @@ OBJECT_CLASSES = (
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # Or ONNX Runtime writes to the home folder and looks for a host to report to; it reads this when it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# A container may run as a user without a name and a home: PyTorch and others fail then as they look for them.
+try:
+    getpass.getuser()
+except (ImportError, KeyError, OSError):
+    os.environ["USER"] = str(getattr(os, "getuid", int)())
+if os.path.expanduser("~") == "~":  # noqa: PTH111 (Path.home raises an error instead)
+    os.environ["HOME"] = tempfile.gettempdir()

@@ -30,16 +30,16 @@ cutout_size = 0  # type: int side of the Cutout square in pixels (0: no Cutout)
 cutmix_prob = 0.0  # type: float probability of CutMix
 aux_loss_weight = 0.0  # type: float weight of the auxiliary object-class target (0: none, 1: as much as the label)
 hflip_tta = True  # type: bool horizontal-flip test-time augmentation, inside the network
-max_train_samples = 0  # type: int size of the random training subset (0: all images)
+max_train_samples = 0  # type: int size of the random training subset (0, or more than there are: all images)
 sample_fraction = 1.0  # type: float fraction of the training images in an epoch, by hard-example sampling
 seed = 0  # type: int seed of the weights, the order and the augmentation
 precision = "float32"  # type: str of training: float32 or bfloat16
 accelerator = "auto"  # type: str auto, cpu or gpu
-threads = 0  # type: int CPU threads (0: one a core)
+threads = 0  # type: int CPU threads (0: one a usable core)
 devices = 1  # type: int devices of each machine: GPUs, or processes on the CPU
 num_nodes = 1  # type: int number of machines
 strategy = "auto"  # type: str Lightning's strategy for several devices
-wandb = "auto"  # type: str auto (online with WANDB_API_KEY, else offline), online, offline or disabled
+wandb = "auto"  # type: str auto (WANDB_MODE, else online with WANDB_API_KEY, else offline), online, offline or disabled
 lib_hash = ""  # type: str hash of the modules used, set by the pipeline: an edit in lib makes this step outdated
 upstream = {"01_data": {"dataset": "outputs/sample/01_data/dataset/metadata.json"}}  # type: dict
 product = {"nb": "outputs/sample/02_train/02_train.ipynb", "run": "outputs/sample/02_train/run.json"}  # type: dict
@@ -104,7 +104,6 @@ print(f"Trained in {run['train_seconds']:.0f} s on {run['device']} with {run['th
 
 # %%
 assert history["epoch"].tolist() == list(range(1, epochs + 1))
-assert history["train/loss"].iloc[-1] < history["train/loss"].iloc[0] or epochs == 1, "the loss did not fall"
 assert run["val_acc"] == history["val/acc"].max()
 
 # %% [markdown]

@@ -11,7 +11,8 @@
 # Search the parameters of [02_train](02_train.ipynb) for the best validation metric. Each trial is a papermill run.
 #
 # **Reads** the packed dataset of [01_data](01_data.ipynb) and a sweep specification in W&B's schema.
-# **Writes** a folder a trial, `trials.csv`, and `best.yaml`, which `papermill -f` accepts.
+# **Writes** a folder for each sweep, with a folder a trial; of the last sweep `trials.csv`, and `best.yaml`, which
+# `papermill -f` accepts.
 # **Takes** half a minute on the sample; on CIFAKE, trials × epochs × images.
 
 # %% tags=["parameters"]
@@ -39,7 +40,7 @@ from lib.core.provenance import lib_hash as hash_of
 from lib.data.dataset import open_dataset
 from lib.plots import sweep as sweep_plots
 from lib.plots.style import use_style
-from lib.sweep.engine import run_sweep
+from lib.sweep.engine import run_sweep, sweep_folder
 from lib.sweep.results import importances, write_best
 from lib.sweep.specification import load_specification
 
@@ -61,13 +62,13 @@ fingerprint = {"dataset": dataset.fingerprint(), "lib_hash": hash_of(module="tra
 
 # %% [markdown]
 # ## Trials
-# Each trial is a notebook of its own, in `trials/<number>/`. An interrupted sweep resumes.
+# Each trial is a notebook of its own, in `<sweep>/<number>/`. An interrupted sweep resumes.
 
 # %%
 folder = project_path(product["best"]).parent
-trials = run_sweep(
-    specification, fixed, fingerprint, folder / "trials", sweep_seed, jobs, storage, max_failure_rate, engine
-)
+name = sweep_folder(folder, specification, fixed, fingerprint, sweep_seed).name
+trials = run_sweep(specification, fixed, fingerprint, folder, sweep_seed, jobs, storage, max_failure_rate, engine)
+name
 
 # %%
 with atomic_file(folder / "trials.csv") as partial:
@@ -98,7 +99,7 @@ sweep_plots.importance(importances(trials, specification))
 # importance can stay fixed in the next sweep.
 
 # %%
-best = write_best(folder / "best.yaml", trials, specification)
+best = write_best(folder / "best.yaml", trials, specification, name)
 best
 
 # %% [markdown]

@@ -17,7 +17,7 @@
 # **Takes** a minute on the sample; on CIFAKE three quarters of an hour on two cores.
 
 # %% tags=["parameters"]
-max_baseline_samples = 600  # type: int size of the baselines' random training subset (0: all images)
+max_baseline_samples = 300  # type: int size of the baselines' random training subset (0: all images)
 baseline_batch_size = 128  # type: int images a step
 cnn_baseline_epochs = 5  # type: int epochs of the CNN baseline
 cnn_baseline_lr = 0.004  # type: float its peak learning rate of AdamW
@@ -26,7 +26,7 @@ vgg_lr = 0.001  # type: float its peak learning rate from random weights
 vgg_finetune_lr = 0.0003  # type: float its peak learning rate from ImageNet's weights
 vgg_weights = ""  # type: str ImageNet's weights: a file of torchvision's vgg16_bn, or download
 accelerator = "auto"  # type: str auto, cpu or gpu
-threads = 0  # type: int CPU threads (0: one a core)
+threads = 0  # type: int CPU threads (0: one a usable core)
 wandb = "auto"  # type: str auto (online with WANDB_API_KEY, else offline), online, offline or disabled
 lib_hash = ""  # type: str hash of the modules used, set by the pipeline: an edit in lib makes this step outdated
 upstream = {"01_data": {"dataset": "outputs/sample/01_data/dataset/metadata.json"}, "02_train": {"run": "outputs/sample/02_train/run.json", "weights": "outputs/sample/02_train/weights.safetensors"}, "04_evaluate": {"predictions": "outputs/sample/04_evaluate/predictions.csv"}}  # type: dict  # fmt: skip
@@ -47,6 +47,7 @@ from lib.core.files import project_path, read_json, write_json
 from lib.data.dataset import open_dataset
 from lib.evaluation.compare import comparison_table, conclusion, describe_difference, evaluate_network
 from lib.evaluation.predictions import load_predictions, predict, save_predictions
+from lib.models.device import set_threads
 from lib.models.weights import load_weights
 from lib.plots import robustness as robustness_plots
 from lib.plots import training as training_plots
@@ -56,6 +57,7 @@ from lib.training.settings import Settings
 from lib.training.train import train
 
 use_style()
+set_threads(threads)
 
 # %% [markdown]
 # ## One protocol

@@ -22,12 +22,13 @@ student_epochs = 8  # type: int epochs of its distillation
 distillation_alpha = 0.7  # type: float weight of the teacher's softmax in its targets; the rest is the label
 student_target_risks = [0.05]  # type: list errors allowed among the student's predictions; each gives a variant
 exit_target_risk = 0.05  # type: float error allowed among the predictions at the early exit
-max_calibration_samples = 256  # type: int training images that calibrate the int8 quantisation
+max_calibration_samples = 256  # type: int training images that calibrate the int8 quantisation (0: all)
 prune_ratio = 0.3  # type: float fraction of the weights, or of the channels, to prune
 max_accuracy_drop = 0.1  # type: float points of accuracy that the served variant may lose
+torch_compile = False  # type: bool a variant compiled by inductor too, which takes a minute or two
 rounds = 2  # type: int rounds of timing, each over all variants in turn
 target_risk = 0.05  # type: float error allowed among the predictions that are not UNSURE
-threads = 0  # type: int CPU threads (0: one a core)
+threads = 0  # type: int CPU threads (0: one a usable core)
 wandb = "auto"  # type: str auto (online with WANDB_API_KEY, else offline), online, offline or disabled
 lib_hash = ""  # type: str hash of the modules used, set by the pipeline: an edit in lib makes this step outdated
 upstream = {"01_data": {"dataset": "outputs/sample/01_data/dataset/metadata.json"}, "02_train": {"weights": "outputs/sample/02_train/weights.safetensors"}}  # type: dict  # fmt: skip
@@ -40,18 +41,18 @@ validate_parameters("06_export", globals())
 
 # %%
 import hashlib
-import os
 import shutil
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
+from joblib import cpu_count
 
 # %%
 from lib.core.files import project_path, read_json, write_json
 from lib.core.provenance import processor
-from lib.data.dataset import open_dataset
+from lib.data.dataset import open_dataset, sample_size
 from lib.evaluation.calibration import at_temperature, fit_temperature
 from lib.evaluation.metrics import evaluate, percent
 from lib.evaluation.selective import evaluate_selective, selective_threshold
@@ -61,6 +62,7 @@ from lib.export.onnx_file import TOLERANCE, export_onnx
 from lib.export.variants import onnx_variants, torch_variants
 from lib.inference.artifacts import log_model
 from lib.inference.predictor import Predictor
+from lib.models.device import set_threads
 from lib.models.networks import count_macs
 from lib.models.weights import load_weights
 from lib.plots import export as export_plots
@@ -71,7 +73,7 @@ from lib.training.train import train
 
 # %%
 use_style()
-torch.set_num_threads(threads or os.cpu_count())
+set_threads(threads)
 
 # %% [markdown]
 # ## The network as ONNX
@@ -104,7 +106,9 @@ print(f"ONNX Runtime's logits are within {TOLERANCE:g} of PyTorch's: {max_differ
 # exit in turn: it computes the flip TTA, or its second ensemble member, only where the first pass is not confident.
 
 # %%
-chosen = np.random.default_rng(0).choice(dataset.indices("train"), max_calibration_samples, replace=False)
+train_indices = dataset.indices("train")
+num_calibration = sample_size("max_calibration_samples", max_calibration_samples, len(train_indices))
+chosen = np.random.default_rng(0).choice(train_indices, num_calibration, replace=False)
 calibration = np.ascontiguousarray(dataset.images[np.sort(chosen)].transpose(0, 3, 1, 2))
 val_labelled = val_images, labels[val]
 cascades = {}
@@ -132,7 +136,7 @@ exits = partial(early_exit, calibration=calibration, val=val_labelled, target_ri
 variants, unavailable = onnx_variants(
     network, calibration, prune_ratio, export_file.parent / "variants", threads, exits, cascades
 )
-in_torch, failed = torch_variants(network, weights)
+in_torch, failed = torch_variants(network, weights, torch_compile)
 variants, unavailable = variants | in_torch, unavailable | failed
 logits = selection.predict_logits(variants, val_images)
 entries = selection.evaluate_variants(logits, labels[val])
@@ -209,7 +213,7 @@ served_content = {
     "test": final[served],
 }
 write_json(served_file.with_suffix(".json"), served_content)
-machine = {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "rounds": rounds}
+machine = {"processor": processor(), "cores": cpu_count(), "threads": torch.get_num_threads(), "rounds": rounds}
 content = {"data": dataset.metadata["data"], "checksums": dataset.metadata["checksums"], "weights": digest,
            "machine": machine, "max_accuracy_drop": max_accuracy_drop, "variants": entries,
            "unavailable": unavailable, "served": served, "test": final}  # fmt: skip

@@ -3,17 +3,40 @@
 import ast
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lib.core.errors import InputError
-from lib.core.files import ROOT
+from lib.core.files import ROOT, project_path
+from lib.core.wandb_mode import WANDB_MODES
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "bool": bool, "int": int, "float": (int, float), "str": str, "list": list, "dict": dict,
 }  # fmt: skip
 _DECLARATION = re.compile(r"^(?P<name>\w+) = .+?  # type: (?P<type>\w+)\b")
 _INJECTED = "# Parameters"  # the first line of the cell that papermill and Ploomber insert
+
+# The smallest and the largest value of each number, also of those in a list. A name means the same in all notebooks.
+LIMITS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("epochs", "sweep_epochs", "cnn_baseline_epochs", "vgg_epochs", "student_epochs"), (1, 10_000)),
+    **dict.fromkeys(("batch_size", "baseline_batch_size"), (2, 65_536)),
+    **dict.fromkeys(("lr", "cnn_baseline_lr", "vgg_lr", "vgg_finetune_lr"), (1e-8, 10)),
+    **dict.fromkeys(("muon_lr", "weight_decay"), (0, 10)),
+    **dict.fromkeys(("dropout", "label_smoothing", "prune_ratio"), (0, 0.99)),
+    **dict.fromkeys(("corruption_prob", "cutmix_prob", "max_failure_rate", "distillation_alpha"), (0, 1)),
+    **dict.fromkeys(("target_risk", "student_target_risks", "exit_target_risk"), (1e-6, 0.99)),
+    **dict.fromkeys(("seed", "split_seed", "sweep_seed"), (0, 10**9)),
+    **dict.fromkeys(("max_train_samples", "max_sweep_samples", "max_robustness_samples"), (0, 10**9)),
+    **dict.fromkeys(("devices", "num_nodes"), (1, 4096)),
+    "max_baseline_samples": (0, 10**9), "max_calibration_samples": (1, 10**9), "sample_fraction": (0.01, 1),
+    "val_fraction": (0.001, 0.9), "translate": (0, 16), "cutout_size": (0, 31), "aux_loss_weight": (0, 100),
+    "max_accuracy_drop": (0, 100), "rounds": (2, 10_000), "workers": (1, 1024), "jobs": (0, 1024), "threads": (0, 4096),
+}  # fmt: skip
+CHOICES: dict[str, tuple[str, ...]] = {
+    "precision": ("float32", "bfloat16"), "accelerator": ("auto", "cpu", "gpu"), "engine": ("local", "wandb"),
+    "wandb": WANDB_MODES,
+}  # fmt: skip
+_FILES = {"sweep": "name a sweep specification, such as parameters/sweep_grid.yaml"}
 
 
 def declared(notebook: str) -> dict[str, str]:
@@ -25,22 +48,42 @@ def declared(notebook: str) -> dict[str, str]:
 
 
 def validate_parameters(notebook: str, namespace: dict[str, Any]) -> None:
-    """Raise InputError for a parameter that the notebook does not have, or for one of the wrong type.
+    """Raise InputError as `check_values` does, for the parameters that were injected and all others of the notebook.
 
     `namespace` is the notebook's `globals()`. papermill only warns about an unknown name, and parses `-p x true` and
     YAML's `1e-3` as text: unchecked, both would give a result that nobody asked for.
     """
+    check_values(notebook, {name: namespace[name] for name in [*_injected_names(namespace), *declared(notebook)]})
+
+
+def check_values(notebook: str, values: Mapping[str, Any]) -> None:
+    """Raise InputError for a parameter that the notebook does not have, or a value of a wrong type or out of limits."""
     parameters = declared(notebook)
-    for name in _injected_names(namespace):
+    for name, value in values.items():
         if name not in parameters:
             raise InputError(f"{notebook} has no parameter {name!r}: {did_you_mean(name, parameters)}")
-    for name, type_name in parameters.items():
-        value = namespace[name]
+        type_name = parameters[name]
         if not fits(value, type_name):
             raise InputError(
                 f"{notebook}: parameter {name!r} must be of type {type_name}, not {type(value).__name__} "
                 f"({value!r}){type_hint(type_name, value)}"
             )
+        if mistake := out_of_limits(name, value):
+            raise InputError(f"{notebook}: {mistake}")
+
+
+def out_of_limits(name: str, value: Any) -> str:
+    """Return what is wrong with the value of a parameter, of its declared type, or an empty string."""
+    if name in LIMITS:
+        low, high = LIMITS[name]
+        for number in value if isinstance(value, list) else [value]:
+            if not (fits(number, "float") and low <= number <= high):
+                return f"{name} is {value!r}: give a value from {low} to {high}"
+    if name in CHOICES and value not in CHOICES[name]:
+        return f"{name} is {value!r}: choose one of {', '.join(CHOICES[name])}"
+    if name in _FILES and not project_path(value).is_file():
+        return f"{name} is {value!r}, but there is no file {project_path(value)}: {_FILES[name]}"
+    return ""
 
 
 def fits(value: Any, type_name: str) -> bool:

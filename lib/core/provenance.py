@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import os
 import platform
 import subprocess
 from functools import cache
@@ -11,6 +12,10 @@ from lib.core.errors import InputError
 from lib.core.files import ROOT
 
 _LIB = ROOT / "lib"
+_GIT_REPOSITORY = (
+    "GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_PREFIX", "GIT_CONFIG",
+)  # fmt: skip
 
 
 def lib_hash(notebook: str = "", module: str = "") -> str:
@@ -72,13 +77,22 @@ def processor() -> str:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout, followed by "-dirty" if files differ from it; None without git."""
+    """Return the commit of the checkout, followed by "-dirty" if files differ from it.
+
+    None without git, and where the project is not the top level of a repository, as an archive unpacked inside another
+    repository is not.
+    """
+    # These variables, which git sets for hooks and aliases, point it to another repository.
+    environment = {name: value for name, value in os.environ.items() if name not in _GIT_REPOSITORY}
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        command = ["git", *arguments]
+        return os.fsdecode(subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True).stdout)
 
     try:
+        if not Path(git("rev-parse", "--show-toplevel").rstrip("\r\n")).samefile(ROOT):
+            return None
         commit = git("rev-parse", "HEAD").strip()
         return commit + ("-dirty" if git("status", "--porcelain", "--untracked-files=no").strip() else "")
     except (OSError, subprocess.CalledProcessError):
-        return None  # a tarball, or a machine without git
+        return None  # an archive, or a machine without git

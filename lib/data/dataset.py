@@ -1,5 +1,6 @@
 """Open a packed dataset: plain arrays and a table, which every run reads."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lib import CLASSES
 from lib.core.errors import InputError
 from lib.core.files import read_json
 
@@ -28,6 +30,26 @@ class PackedDataset:
         """Return the indices (int64, ascending) of the images of a split: "train", "val" or "test"."""
         return np.flatnonzero(self.records["split"] == split)
 
+    def balance(self) -> str:
+        """Describe how the images are divided among the classes, and the accuracy of the majority class."""
+        is_test = self.records["split"] == "test"
+        test, train = (self.records.loc[rows, "label"].value_counts() for rows in (is_test, ~is_test))
+        if test[0] == test[1]:
+            strata = self.records[is_test].groupby(["label", "object_class"]).size()
+            inner = ", and so have the object classes within them" if strata.nunique() == 1 else ""
+            text = f"Both classes have the same number of test images{inner}: accuracy is a fair summary, and chance "
+            text += "level is 50 %."
+        else:
+            text = f"Of the test images {test[0]:,} are {CLASSES[0]} and {test[1]:,} {CLASSES[1]}. To predict always "
+            text += f"{CLASSES[test.idxmax()]}, the majority class, has an accuracy of "
+            text += (
+                f"{100 * test.max() / test.sum():.2f} %, which is the baseline. Balanced accuracy, the mean of both "
+            )
+            text += "recalls, has a baseline of 50 %, and is shown beside accuracy."
+        if train[0] != train[1]:
+            text += f" Of those for training and validation {train[0]:,} are {CLASSES[0]}, {train[1]:,} {CLASSES[1]}."
+        return text
+
     def object_classes(self) -> tuple[np.ndarray, int]:
         """Return the object class of each image (int64, numbered in alphabetical order) and the number of classes."""
         categories = self.records["object_class"].astype("category").cat
@@ -36,6 +58,16 @@ class PackedDataset:
     def fingerprint(self) -> dict[str, Any]:
         """Return the metadata that determine which images are in train and which are held out."""
         return {key: self.metadata[key] for key in ("checksums", "val_fraction", "split_seed")}
+
+
+def sample_size(parameter: str, wanted: int, available: int) -> int:
+    """Return how many of `available` images to take: the value `wanted` of a parameter, or all of them (for 0).
+
+    Where the parameter asks for more images than there are, takes all of them, and warns.
+    """
+    if wanted > available:
+        warnings.warn(f"{parameter} is {wanted:,}, but there are {available:,} images: all are used", stacklevel=2)
+    return min(wanted or available, available)
 
 
 def open_dataset(folder: Path) -> PackedDataset:

@@ -40,11 +40,13 @@ def pack_dataset(
     """Decode and verify all of `source`, split validation from train, and write the packed dataset to `folder`.
 
     `folder` appears, or is replaced, at the end, and stays untouched on an error. Memory holds a few chunks of images,
-    whatever the size of the data. Raises InputError for an image that cannot be used, an impossible `val_fraction`, and
-    a full disk.
+    whatever the size of the data. Raises InputError for an image that cannot be used, too few images, an impossible
+    `val_fraction` or `workers`, and a full disk.
     """
     if not 0 < val_fraction < 1:
         raise InputError(f"val_fraction is {val_fraction}: give a fraction between 0 and 1, such as 0.1")
+    if workers < 1:
+        raise InputError(f"workers is {workers}: give the number of processes that decode the images, 1 or more")
     digests: list[bytes] = []
     converted: Counter[str] = Counter()
     checksums = {split: hashlib.sha256() for split in SPLITS}
@@ -107,7 +109,8 @@ def _contents(source: Source) -> Iterator[list[tuple[str, bytes]]]:
 
 def _identify(source: Source, records: pd.DataFrame, checksums: dict[str, str]) -> dict[str, Any]:
     """Name the dataset (the name that every result carries), and count its images and their duplicates."""
-    folder = records["file"].str.rpartition("/")[0]
+    source_split = records["split"].replace("val", "train")
+    folder = source_split + "/" + records["label"].map(dict(enumerate(CLASSES)))  # whatever the case of its own name
     first = records["duplicate_of"] == records.index
     counts = {f"{split}/{title}": int((folder == f"{split}/{title}").sum()) for split in SPLITS for title in CLASSES}
     full = all(sum(counts[f"{split}/{title}"] for title in CLASSES) == n for split, n in FULL_COUNTS.items())

@@ -1,12 +1,18 @@
 """Build the records of a packed dataset: find duplicates and leaks, and split validation from train."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from lib import CLASSES
 from lib.core.errors import InputError
 from lib.data.source import ImageRecord
+
+MIN_IMAGES = (
+    5  # different ones of each class, in train and in test: one of five is the fewest to hold out for validation
+)
 
 
 def build_records(
@@ -14,10 +20,11 @@ def build_records(
 ) -> pd.DataFrame:
     """Return a table with one row an image, in the order of `records`; equal `digests` mean identical pixels.
 
-    Columns: `file`; `split` (train, val or test); `label` (0 FAKE, 1 REAL); `object_class`; `duplicate_of`, the index
-    of the first image with the same pixels (the image's own if there is none before it); `leaked`, true for a test
-    image that is pixel-identical to one in the source's train folders. Raises InputError if `val_fraction` leaves no
-    validation image.
+    Columns: `file` (as `lib.data.file_set.escaped` writes it); `split` (train, val or test); `label` (0 FAKE, 1 REAL);
+    `object_class`; `duplicate_of`, the index of the first image with the same pixels (the image's own if there is none
+    before it); `leaked`, true for a test image that is pixel-identical to one in the source's train folders. Raises
+    InputError for fewer than MIN_IMAGES different images of a class in train, or in test without those in train, and if
+    `val_fraction` leaves a class no image for validation or for training.
     """
     table = pd.DataFrame(records, columns=ImageRecord._fields)
     first: dict[bytes, int] = {}
@@ -25,11 +32,23 @@ def build_records(
     # Train comes first in the order of the records, so the first duplicate of a leaked image is there.
     is_train = (table["split"] == "train").to_numpy()
     table["leaked"] = ~is_train & is_train[table["duplicate_of"]]
-    val = _validation_indices(table[is_train], val_fraction, seed)
-    if not len(val):
-        raise InputError(f"val_fraction {val_fraction} leaves none of {is_train.sum()} images for validation: raise it")
-    table.loc[val, "split"] = "val"
+    _check_minimum(table)
+    table.loc[_validation_indices(table[is_train], val_fraction, seed), "split"] = "val"
+    for split in ("train", "val"):
+        for label, title in enumerate(CLASSES):
+            if not ((table["split"] == split) & (table["label"] == label)).any():
+                raise InputError(f"val_fraction {val_fraction} leaves no image of {title} in {split}: give another")
     return table[["file", "split", "label", "object_class", "duplicate_of", "leaked"]]
+
+
+def _check_minimum(table: pd.DataFrame) -> None:
+    for split, where in (("train", ""), ("test", " that are not in train too")):
+        for label, title in enumerate(CLASSES):
+            images = table[(table["split"] == split) & (table["label"] == label) & ~table["leaked"]]
+            if (n := images["duplicate_of"].nunique()) < MIN_IMAGES:
+                raise InputError(
+                    f"{split}/{title} has {n} different images{where}: at least {MIN_IMAGES} are needed, add some"
+                )
 
 
 def _validation_indices(train: pd.DataFrame, fraction: float, seed: int) -> np.ndarray:
@@ -38,8 +57,23 @@ def _validation_indices(train: pd.DataFrame, fraction: float, seed: int) -> np.n
         label=("label", "first"), object_class=("object_class", "first"), size=("label", "size")
     )
     rng = np.random.default_rng(seed)
+    strata = {key: part.iloc[rng.permutation(len(part))] for key, part in groups.groupby(["label", "object_class"])}
     chosen = []
-    for _, stratum in groups.groupby(["label", "object_class"]):
-        shuffled = stratum.iloc[rng.permutation(len(stratum))]
-        chosen.append(shuffled.index[shuffled["size"].cumsum() <= round(fraction * stratum["size"].sum())])
+    for label in range(len(CLASSES)):
+        own = [part["size"] for (of_label, _), part in strata.items() if of_label == label]
+        counts = _apportion(np.array([sizes.sum() for sizes in own]), fraction, rng)
+        fitting = [sizes.index[sizes.cumsum() <= count] for sizes, count in zip(own, counts, strict=True)]
+        if counts.any() and not any(map(len, fitting)):  # every group that was drawn is larger than its count
+            fitting = [pd.concat(own).nsmallest(1).index]
+        chosen += fitting
     return train.index[train["duplicate_of"].isin(np.concatenate(chosen))].to_numpy()
+
+
+def _apportion(sizes: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """Divide `fraction` of all images among strata of `sizes` by the largest remainder, at random among equal ones."""
+    quotas = (fraction * sizes).round(9)
+    counts = np.floor(quotas).astype(int)
+    shuffled = rng.permutation(len(sizes))
+    order = shuffled[np.argsort(-(quotas - counts)[shuffled], kind="stable")]
+    counts[order[: math.floor(quotas.sum() + 0.5) - counts.sum()]] += 1
+    return counts

@@ -4,15 +4,18 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 
-from lib.evaluation.predictions import LOGITS, probability_fake
+from lib.evaluation.predictions import LOGITS, is_correct, probability_fake
 
 
 def fit_temperature(predictions: pd.DataFrame) -> float:
     """Return the temperature, above 0, that minimises the log loss of these predictions when it divides the logits.
 
-    Fit it on validation images: on training images the network is overconfident.
+    Fit it on validation images: on training images the network is overconfident. Without an error among them, which a
+    few images may show, the log loss has no minimum: the temperature is then 1.
     """
     is_fake = predictions["label"].to_numpy() == 0
+    if is_correct(predictions).all():
+        return 1.0
 
     def log_loss(log_temperature: float) -> float:
         margin = (predictions[LOGITS[0]] - predictions[LOGITS[1]]).to_numpy(np.float64) / np.exp(log_temperature)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from lib.core.files import read_json
 from lib.evaluation.latency import measure_latency
-from lib.evaluation.metrics import change, evaluate, mcnemar, percent
+from lib.evaluation.metrics import change, evaluate, is_balanced, mcnemar, percent
 from lib.evaluation.predictions import is_correct
 
 
@@ -33,18 +33,29 @@ def comparison_table(
 ) -> pd.DataFrame:
     """Return the comparison, formatted: a column a network, and for those unavailable the reason.
 
-    `num_train_images` is the number of images that a run trains on when its `max_train_samples` is 0.
+    `num_train_images` is the number of training images; a run with a `max_train_samples` of 0, or larger, uses all.
+    Balanced accuracy is a row where the classes are unbalanced.
     """
     columns: dict[str, dict[str, str]] = {}
     for name, entry in networks.items():
         metrics, run, latency = (entry[key] for key in ("metrics", "run", "latency"))
         parameters = run["parameters"]
         epochs = parameters["epochs"]
-        images = round(parameters["sample_fraction"] * (parameters["max_train_samples"] or num_train_images))
+        trained_on = min(parameters["max_train_samples"] or num_train_images, num_train_images)
+        images = round(parameters["sample_fraction"] * trained_on)
+        balanced = (
+            {}
+            if is_balanced(metrics["test"])
+            else {
+                "balanced accuracy, all test images": percent(metrics["test"]["balanced_accuracy"]),
+                "accuracy of the majority class": percent(metrics["test"]["majority_class_accuracy"]),
+            }
+        )
         columns[name] = {
             "network": parameters["network"],
             "accuracy, all test images": percent(metrics["test"]["accuracy"]),
             "accuracy, without leaked images": percent(metrics["test_without_leaks"]["accuracy"]),
+            **balanced,
             "ROC AUC (%)": percent(metrics["test"]["roc_auc"]),
             "expected calibration error": percent(metrics["test"]["expected_calibration_error"]),
             "accuracy difference, ours minus it (points)": change(entry["mcnemar"]),

@@ -22,6 +22,8 @@ SCHEMA_VERSION = 1  # of metrics.json, its first key
 
 THRESHOLDS = (0.01, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99)
 
+_BALANCED = 0.55  # share of the larger class up to which accuracy is a fair summary
+
 Estimate = dict[str, Any]  # value, ci_low, ci_high, n, method
 
 
@@ -67,6 +69,7 @@ def evaluate(predictions: pd.DataFrame) -> dict[str, Any]:
     return {
         "accuracy": proportion(is_correct(predictions).sum(), n),
         "balanced_accuracy": by_bootstrap("balanced_accuracy", sk.balanced_accuracy_score(is_fake, predicted_fake)),
+        "majority_class_accuracy": proportion(max((label == i).sum() for i in range(len(CLASSES))), n),
         "recall": recall,
         "specificity": recall["REAL"],
         "precision": {name: proportion((positive & (label == i)).sum(), positive.sum())
@@ -87,7 +90,8 @@ def evaluate(predictions: pd.DataFrame) -> dict[str, Any]:
 def evaluate_test(predictions: pd.DataFrame) -> dict[str, Any]:
     """Return the metrics of all test images, of those that are not leaked, by flip TTA, and by object class.
 
-    `predictions` have the columns of TTA_LOGITS (lib.evaluation.predictions).
+    `predictions` have the columns of TTA_LOGITS (lib.evaluation.predictions). Object classes that lack images of one
+    class are left out.
     """
     test = predictions[predictions["split"] == "test"]
     return {
@@ -97,8 +101,34 @@ def evaluate_test(predictions: pd.DataFrame) -> dict[str, Any]:
             tta: evaluate(test.assign(**{logit: test[of] for logit, of in zip(LOGITS, columns, strict=True)}))
             for tta, columns in TTA_LOGITS.items()
         },
-        "object_class": {name: evaluate(part) for name, part in test.groupby("object_class")},
+        "object_class": {
+            name: evaluate(part)
+            for name, part in test.groupby("object_class")
+            if part["label"].nunique() == len(CLASSES)
+        },
     }
+
+
+def is_balanced(metrics: dict[str, Any]) -> bool:
+    """Return whether both classes have about as many images in `metrics`, as `evaluate` returns them."""
+    return metrics["majority_class_accuracy"]["value"] <= _BALANCED
+
+
+def describe_accuracy(metrics: dict[str, Any]) -> str:
+    """Compare accuracy with its baseline, the majority class; where the classes are unbalanced balanced accuracy too.
+
+    `metrics` are those of `evaluate`.
+    """
+    baseline = metrics["majority_class_accuracy"]["value"]
+    sentence = f"Accuracy {_against(metrics['accuracy'], baseline, 'the majority class')}"
+    if not is_balanced(metrics):
+        sentence += f"; balanced accuracy {_against(metrics['balanced_accuracy'], 0.5, 'chance level')}"
+    return sentence
+
+
+def _against(estimate: Estimate, baseline: float, name: str) -> str:
+    above = "above" if estimate["ci_low"] > baseline else "not significantly above"
+    return f"{percent(estimate)} is {above} {name}, {100 * baseline:.2f} %"
 
 
 def threshold_table(predictions: pd.DataFrame, thresholds: tuple[float, ...] = THRESHOLDS) -> pd.DataFrame:

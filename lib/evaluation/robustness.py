@@ -11,11 +11,10 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from tqdm import tqdm
 
 from lib import CLASSES
-from lib.core.errors import InputError
 from lib.core.files import atomic_file
 from lib.core.provenance import lib_hash
 from lib.core.run_dir import prepare_run_dir
-from lib.data.dataset import PackedDataset
+from lib.data.dataset import PackedDataset, sample_size
 from lib.evaluation.bootstrap import bootstrap
 from lib.evaluation.corruptions import FREQUENCY_ABLATION, ROBUSTNESS, Corruption
 from lib.evaluation.metrics import percent, proportion
@@ -41,12 +40,12 @@ def evaluate_robustness(
 ) -> dict[str, dict[str, Any]]:
     """Evaluate the network under each corruption; return the metrics of each by its name.
 
-    `max_samples` images of each of val and test are used, a fixed random choice (0: all). The outputs under each
-    corruption stay in `folder`, so that a killed evaluation resumes; those of other weights, data or code are removed.
+    `max_samples` images of each of val and test are used, a fixed random choice (0, or more than there are: all). The
+    outputs under each corruption stay in `folder`, so that a killed evaluation resumes; those of other weights, data or
+    code are removed.
     The metrics of a corruption are accuracy and recall of each class of the test images at the threshold of 0.5, their
     ROC AUC, and `retuned`: accuracy and recall at the threshold that is best on the validation images under the same
-    corruption. What retuning wins back was a shifted threshold; the rest is lost discrimination. Raises InputError when
-    `max_samples` exceeds the number of images.
+    corruption. What retuning wins back was a shifted threshold; the rest is lost discrimination.
     """
     device = choose_device(accelerator)
     indices = np.concatenate([_choice(dataset, split, max_samples) for split in ("val", "test")])
@@ -110,12 +109,11 @@ def robustness_table(metrics: dict[str, dict[str, Any]]) -> pd.DataFrame:
 
 
 def _choice(dataset: PackedDataset, split: str, max_samples: int) -> np.ndarray:
-    indices = dataset.indices(split)
-    if max_samples > len(indices):
-        raise InputError(
-            f"max_robustness_samples is {max_samples}, but the dataset has {len(indices)} {split} images: lower it"
-        )
-    return np.sort(np.random.default_rng(0).permutation(indices)[: max_samples or None])
+    """Draw images at random, at least one of each class."""
+    shuffled = np.random.default_rng(0).permutation(dataset.indices(split))
+    chosen = shuffled[: sample_size("max_robustness_samples", max_samples, len(shuffled))]
+    _, first = np.unique(dataset.records["label"].to_numpy()[shuffled], return_index=True)
+    return np.union1d(chosen, shuffled[first])
 
 
 def _path(folder: Path, name: str) -> Path:

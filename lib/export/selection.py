@@ -53,11 +53,12 @@ def measure_variants(variants: dict[str, Variant], images: np.ndarray, rounds: i
     """Time all variants in alternating rounds, so that other load on the machine affects all of them alike.
 
     Returns for each `latency_bs1` and `latency_bs256` (seconds a call, the median of a round) and `images_per_second`
-    (at the larger batch size), as mean, sd and n over the rounds. `images` are at least 256. Raises InputError for
-    fewer than two rounds, which have no standard deviation.
+    (at the larger batch size), as mean, sd and n over the rounds. Fewer than 256 `images` are repeated. Raises
+    InputError for fewer than two rounds, which have no standard deviation.
     """
     if rounds < 2:
         raise InputError(f"rounds is {rounds}: give at least 2, a standard deviation needs them")
+    images = np.resize(images, (BATCH, *images.shape[1:]))
     seconds: dict[str, dict[int, list[float]]] = {name: {size: [] for size in CALLS} for name in variants}
     for _ in range(rounds):
         for name, variant in variants.items():

@@ -114,10 +114,11 @@ def onnx_variant(file: Path, threads: int) -> Variant:
     return Variant(partial(_run, open_onnx(file, threads)), file)
 
 
-def torch_variants(network: Network, file: Path) -> Variants:
+def torch_variants(network: Network, file: Path, compiled: bool) -> Variants:
     """Return PyTorch's execution modes for the network whose weights are in `file`.
 
-    Eager, in channels-last memory, this under bfloat16 autocast, and compiled by inductor, which needs a C++ compiler.
+    Eager, in channels-last memory, this under bfloat16 autocast, and, where `compiled`, compiled by inductor, which
+    takes a minute or two and needs a C++ compiler.
     """
     network = network.eval().to(memory_format=torch.channels_last)
 
@@ -129,8 +130,9 @@ def torch_variants(network: Network, file: Path) -> Variants:
         "PyTorch, eager": (network, torch.contiguous_format),
         "PyTorch, channels last": (network, torch.channels_last),
         "PyTorch, channels last, bfloat16": (bfloat16, torch.channels_last),
-        "PyTorch, channels last, compiled": (torch.compile(network, dynamic=True), torch.channels_last),
     }
+    if compiled:
+        modes["PyTorch, channels last, compiled"] = torch.compile(network, dynamic=True), torch.channels_last
     variants, unavailable = {}, {}
     for name, (call, memory) in modes.items():
         predict = partial(_call, call, memory)

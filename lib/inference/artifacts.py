@@ -9,6 +9,7 @@ from typing import Any
 
 from lib.core.errors import InputError
 from lib.core.files import ROOT, atomic_dir, project_path
+from lib.core.provenance import git_commit
 from lib.core.wandb_mode import wandb_mode
 from lib.inference.predictor import Predictor
 
@@ -26,8 +27,9 @@ def log_model(mode: str, folder: Path, files: list[Path], metadata: dict[str, An
     import wandb
 
     with wandb.init(
-        project="cifake", job_type="export", dir=folder, settings={"silent": True, "console": "off"}
-    ) as run:
+        project="cifake", job_type="export", dir=folder, mode="online",
+        settings={"silent": True, "console": "off", "disable_git": git_commit() is None},
+    ) as run:  # fmt: skip
         artifact = wandb.Artifact(ARTIFACT, "model", metadata=metadata)
         for file in files:
             artifact.add_file(str(file))

@@ -47,7 +47,7 @@ def pairs(images: np.ndarray, titles: list[str], columns: int = 6) -> Figure:
         ax.set_axis_off()
     for ax, pair, title in zip(axes.flat, images, titles, strict=False):
         ax.imshow(np.concatenate([pair[0], np.full((32, 2, 3), 255, np.uint8), pair[1]], axis=1))
-        ax.set_title(title, fontsize=7)
+        ax.set_title(title, fontsize=7, parse_math=False)  # a file's name may hold dollar signs
     return finished(fig)
 
 

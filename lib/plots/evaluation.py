@@ -58,7 +58,7 @@ def roc_pr_det(tables: dict[str, pd.DataFrame]) -> Figure:
     roc.set(xscale="log", xlim=(low, 1), ylim=(0, 1.01), aspect="auto", title="ROC")
     roc.set(xlabel="false positive rate", ylabel="true positive rate")
     roc.legend(frameon=False, loc="lower right")
-    pr.set(xlim=(0.5, 1.005), aspect="auto", title="precision–recall")
+    pr.set(xlim=(0, 1.005), aspect="auto", title="precision–recall")
     pr.autoscale(axis="y")
     pr.set(xlabel="recall", ylabel="precision")
     det.set(xlim=_DET_LIMITS, ylim=_DET_LIMITS, title="detection error trade-off")
@@ -103,15 +103,15 @@ def risk_coverage_curve(
     return finished(fig)
 
 
-def accuracies(estimates: dict[str, dict[str, Any]], title: str = "") -> Figure:
-    """Draw named accuracies with their confidence intervals, lowest first."""
+def accuracies(estimates: dict[str, dict[str, Any]], title: str = "", metric: str = "accuracy") -> Figure:
+    """Draw named values of a metric such as accuracy with their confidence intervals, lowest first."""
     ordered = sorted(estimates.items(), key=lambda item: item[1]["value"])
     fig, ax = plt.subplots(figsize=(6, 0.32 * len(ordered) + 0.9))
     for row, (_, estimate) in enumerate(ordered):
         ax.plot([100 * estimate["ci_low"], 100 * estimate["ci_high"]], [row, row], color=NEUTRAL, lw=1.5)
         ax.plot(100 * estimate["value"], row, "o", color=COLOURS["REAL"])
     ax.set_yticks(range(len(ordered)), [name for name, _ in ordered])
-    ax.set(xlabel="accuracy (%), 95 % confidence interval", title=title)
+    ax.set(xlabel=f"{metric} (%), 95 % confidence interval", title=title)
     return finished(fig)
 
 

@@ -40,7 +40,7 @@ def robustness(metrics: dict[str, dict[str, Any]], published: bool, columns: int
             points = [(x, accuracy[name]) for x, name in enumerate(entries) if name in accuracy]
             if points and published:
                 ax.plot(*zip(*points, strict=True), marker, mfc="none", mec=NEUTRAL, ms=5, label=f"published: {study}")
-        ax.set(title=group, xlabel=_UNITS.get(group, "factor"), ylim=(45, 101))
+        ax.set(title=group, xlabel=_UNITS.get(group, "factor"), ylim=(None, 101))
     for ax in axes[:, 0]:
         ax.set_ylabel("accuracy (%)")
     handles, labels = axes.flat[0].get_legend_handles_labels()
@@ -56,7 +56,7 @@ def frequency_ablation(metrics: dict[str, dict[str, Any]]) -> Figure:
     for ax, (group, entries) in zip(axes, groups.items(), strict=True):
         _severities(ax, entries)
         ax.axhline(100 * metrics["clean"]["accuracy"]["value"], color=NEUTRAL, lw=1, ls=":")
-        ax.set(title=group, xlabel="cut-off frequency (cycles/pixel)", ylim=(45, 101))
+        ax.set(title=group, xlabel="cut-off frequency (cycles/pixel)", ylim=(None, 101))
     axes[2].set(xlabel="", xlim=(-0.5, 1.5))
     axes[2].set_xticks([0, 1], list(groups["colour"]))
     axes[0].set_ylabel("accuracy (%)")

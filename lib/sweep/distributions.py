@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 
 from lib.core.errors import InputError
-from lib.core.parameters import declared, did_you_mean, fits, type_hint
+from lib.core.parameters import declared, did_you_mean, fits, out_of_limits, type_hint
 
 NOTEBOOK = "02_train"
 # Required and optional keys of each distribution.
@@ -106,6 +106,9 @@ def check_parameter(name: str, choice: Any) -> Parameter:
                 f"{where} must be of type {known[name]}, but {distribution} gives {value!r}"
                 f"{type_hint(known[name], value)}"
             )
+    for value in parameter.values or (parameter.low, parameter.high):
+        if mistake := out_of_limits(name, value):
+            raise InputError(mistake)
     return parameter
 
 

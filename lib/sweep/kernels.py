@@ -39,7 +39,7 @@ class Kernels:
         self._lock = threading.Lock()
 
     def __enter__(self) -> "Kernels":
-        self._sockets = tempfile.TemporaryDirectory(prefix="kernels-")
+        self._sockets = tempfile.TemporaryDirectory(prefix="kernels-", dir=_short_folder())
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
@@ -121,6 +121,15 @@ class _Process:
 
     def send_signal(self, signum: int) -> None:
         os.kill(self.pid, signum)
+
+
+def _short_folder() -> str:
+    """Return the folder for temporary files, or where its path leaves no room for the names of sockets, a shorter one.
+
+    The path of a socket has at most 107 bytes, of which its name and its folder's take some 40.
+    """
+    folders = (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm")
+    return next((it for it in folders if len(os.fsencode(it)) <= 64 and os.access(it, os.W_OK)), folders[0])
 
 
 def serve(preload: Sequence[str]) -> None:

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import filelock
 import optuna
 import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from lib.core.errors import InputError
+from lib.core.lock import lock_folder
 from lib.sweep.specification import Specification, min_resource
 
 HEARTBEAT, GRACE = 10, 60  # seconds between heartbeats in a shared storage, and without one until a trial is dead
@@ -30,15 +30,11 @@ def alone(folder: Path) -> Iterator[None]:
 
     Raises InputError when another process holds it.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise InputError(
-            f"another sweep runs in {folder}: wait for it, or give it more jobs; workers of one sweep need a shared "
-            "storage, and outputs of their own"
-        ) from None
+    lock = lock_folder(
+        folder,
+        f"another sweep runs in {folder}: wait for it, or give it more jobs; workers of one sweep need a shared "
+        "storage, and outputs of their own",
+    )
     try:
         yield
     finally:
@@ -73,9 +69,9 @@ def _database(folder: Path, storage: str) -> optuna.storages.RDBStorage:
     if storage:
         shared = {"heartbeat_interval": HEARTBEAT, "grace_period": GRACE}
         return optuna.storages.RDBStorage(storage, engine_kwargs={"pool_pre_ping": True}, **shared)
-    return optuna.storages.RDBStorage(
-        f"sqlite:///{folder / 'study.db'}", engine_kwargs={"connect_args": {"timeout": 60}}
-    )
+    # Not an f-string: a `?` in the path would begin the URL's query.
+    url = sqlalchemy.URL.create("sqlite", database=str(folder / "study.db")).render_as_string()
+    return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
 
 
 def enqueue_missing(study: optuna.Study, proposals: list[dict[str, Any]]) -> bool:

@@ -79,13 +79,17 @@ def _distribution(values: pd.Series, specification: Specification) -> BaseDistri
     return FloatDistribution(float(values.min()), float(values.max()), log=log)
 
 
-def write_best(path: Path, table: pd.DataFrame, specification: Specification) -> dict[str, Any]:
-    """Write the parameters of the best trial as YAML that `papermill -f` and a profile accept, and return them."""
+def write_best(path: Path, table: pd.DataFrame, specification: Specification, sweep: str) -> dict[str, Any]:
+    """Write the parameters of the best trial as YAML that `papermill -f` and a profile accept, and return them.
+
+    The first line, a comment, names the trial and its `sweep`.
+    """
     row = table[table["best"]].iloc[0]
     best = {}
     for name, parameter in specification.parameters.items():
         value = row[name] if name in specification.varied else parameter.values[0]
         best[name] = value.item() if hasattr(value, "item") else value
+    origin = f"# Trial {row['trial']} of {sweep}: {specification.metric} {row[specification.metric]:.6g}\n"
     with atomic_file(path) as partial:
-        partial.write_text(yaml.safe_dump(best, sort_keys=False), encoding="utf-8")
+        partial.write_text(origin + yaml.safe_dump(best, sort_keys=False), encoding="utf-8")
     return best

@@ -26,6 +26,7 @@ class Specification:
 
     content: dict[str, Any]
     parameters: dict[str, Parameter]
+    name: str = "sweep"  # of its file
 
     @property
     def method(self) -> str:
@@ -78,12 +79,12 @@ def load_specification(path: Path) -> Specification:
     except yaml.YAMLError as error:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     try:
-        return check_specification(content)
+        return check_specification(content, path.stem)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
 
-def check_specification(content: Any) -> Specification:
+def check_specification(content: Any, name: str = "sweep") -> Specification:
     """Return the specification in `content`, a dictionary; raise InputError as `load_specification` does."""
     # A JSON Schema of these rules, with the code that turns its errors into such messages, is longer than this code.
     check_keys("the specification", content, _KEYS, required=("method", "metric", "parameters"))
@@ -104,7 +105,7 @@ def check_specification(content: Any) -> Specification:
         raise InputError(f"{content['method']} search does not end by itself: give run_cap, the number of trials")
     if "early_terminate" in content:
         _check_hyperband(content["early_terminate"])
-    return Specification(content, parameters)
+    return Specification(content, parameters, name)
 
 
 def min_resource(rules: dict[str, Any]) -> int:

@@ -81,7 +81,7 @@ def table_of_folders(folder: Path, specification: Specification) -> pd.DataFrame
 
 
 def of_profile(name: str) -> tuple[dict[str, Any], Path]:
-    """Return the parameters that a profile fixes for each trial, and the folder of its trials."""
+    """Return the parameters that a profile fixes for each trial, and the folder of its sweeps."""
     path = project_path(f"parameters/{name}.yaml")
     if not path.is_file():
         raise InputError(f"PROFILE is {name!r}, but there is no {path}: choose sample, cpu or gpu")
@@ -93,24 +93,25 @@ def of_profile(name: str) -> tuple[dict[str, Any], Path]:
     outputs = content["outputs"]
     fixed = {"epochs": content["sweep_epochs"], "max_train_samples": content["max_sweep_samples"]}
     fixed["upstream"] = {"01_data": {"dataset": f"{outputs}/01_data/dataset/metadata.json"}}
-    return fixed, project_path(f"{outputs}/sweep/trials")
+    return fixed, project_path(f"{outputs}/sweep")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one trial for an agent; return 0, or 1 when it failed."""
     parser = argparse.ArgumentParser(prog="python -m lib.sweep.wandb_agent", description=__doc__)
     parser.add_argument("parameters", type=Path, help="a JSON file, as W&B's ${args_json_file}")
-    parser.add_argument("--folder", type=Path, help="the folder of the trials (default: that of the profile)")
+    parser.add_argument("--folder", type=Path, help="the folder of the trials (default: one for each sweep)")
     given = parser.parse_args(arguments)
     # The agent sends this signal to a run that hyperband prunes: the kernel must end too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         fixed, folder = of_profile(os.environ.get("PROFILE", "sample"))
-        # Metrics reach the server only online; WANDB_MODE overrides this, as everywhere in W&B.
-        mode = {"wandb": os.environ.get("WANDB_MODE", "online")}
+        # Metrics reach the server only online; W&B's variables override this, as everywhere.
+        mode = {"wandb": "auto" if {"WANDB_MODE", "WANDB_DISABLED"} & set(os.environ) else "online"}
         parameters = {**fixed, **mode, **_parameters(read_json(given.parameters))}
         run = os.environ.get("WANDB_RUN_ID", given.parameters.stem)
-        run_trial(parameters, (given.folder or folder) / run, Kernels(), lambda _: False)
+        folder = given.folder or folder / f"wandb-{os.environ.get('WANDB_SWEEP_ID', 'trials')}"
+        run_trial(parameters, folder / run, Kernels(), lambda _: False)
     except (InputError, TrialFailed) as error:
         print(error, file=sys.stderr)
         return 1

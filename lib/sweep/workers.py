@@ -1,12 +1,12 @@
 """Workers of a sweep: threads that take trials from the queue, and run them."""
 
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import joblib
 import optuna
 import pandas as pd
 from optuna.trial import TrialState
@@ -74,7 +74,7 @@ class Workers:
         trial.set_user_attr("parameters", suggested)
         epochs = suggested.get("epochs", self.fixed.get("epochs"))
         pruning = PruningCallback(trial, self.specification, epochs, self.stop)
-        threads = self.fixed.get("threads") or max(1, (os.cpu_count() or 1) // self.jobs)
+        threads = self.fixed.get("threads") or max(1, joblib.cpu_count() // self.jobs)
         parameters = {"threads": threads, **self.fixed, **suggested}
         try:
             record = run_trial(parameters, self.folder / str(slot), self.kernels, pruning, gpu)

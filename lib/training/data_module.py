@@ -1,5 +1,7 @@
 """The LightningDataModule: training and validation batches of a packed dataset."""
 
+import warnings
+
 import numpy as np
 import pytorch_lightning as pl
 import torch
@@ -16,6 +18,7 @@ from lib.training.hard_examples import HardExampleSampler
 from lib.training.settings import Settings
 
 _VAL_BATCH_SIZE = 1000
+_REMEDIES = {"training": "raise max_train_samples, or ", "validation": "raise val_fraction of 01_data, or "}
 
 
 class PackedDataModule(pl.LightningDataModule):
@@ -23,9 +26,10 @@ class PackedDataModule(pl.LightningDataModule):
 
     Every epoch has its own seed, derived from the run's seed and the epoch number, so that a resumed run gets the same
     batches as an uninterrupted one. `max_train_samples` limits training to the first images of a fixed random order (0:
-    all), and `sample_fraction` an epoch to a fraction of those (lib.training.hard_examples). With a `teacher`, targets
-    are soft (lib.training.distillation). Training batches are TrainBatch, with CutMix if `cutmix_prob` is above 0 (each
-    process mixes its own part of a batch). Validation batches are images and labels.
+    all; more than there are: all, with a warning), and `sample_fraction` an epoch to a fraction of those
+    (lib.training.hard_examples). With a `teacher`, targets are soft (lib.training.distillation). Training batches are
+    TrainBatch, with CutMix if `cutmix_prob` is above 0 (each process mixes its own part of a batch). Validation batches
+    are images and labels. Raises InputError if a class is missing in the training or the validation images.
     """
 
     def __init__(self, dataset: PackedDataset, settings: Settings, teacher: Teacher | None = None) -> None:
@@ -33,12 +37,20 @@ class PackedDataModule(pl.LightningDataModule):
         self.dataset, self.settings, self.teacher = dataset, settings, teacher
         indices = dataset.indices("train")
         if settings.max_train_samples > len(indices):
-            raise InputError(
+            warnings.warn(
                 f"max_train_samples is {settings.max_train_samples}, but the dataset has {len(indices)} training "
-                "images: lower it"
+                "images: all of them are used",
+                stacklevel=2,
             )
         # The subset does not depend on the seed: runs that differ in nothing else train on the same images.
         self.train_indices = np.random.default_rng(0).permutation(indices)[: settings.max_train_samples or None]
+        for name, chosen in (("training", self.train_indices), ("validation", dataset.indices("val"))):
+            missing = set(range(len(CLASSES))) - set(dataset.records["label"].to_numpy()[chosen])
+            if missing:
+                raise InputError(
+                    f"none of the {len(chosen)} {name} images is {CLASSES[min(missing)]}: "
+                    f"{_REMEDIES[name]}add images of that class to the data"
+                )
         self.sampler = HardExampleSampler(len(self.train_indices), settings.sample_fraction)
 
     def first_images(self, n: int = 1000) -> Tensor:

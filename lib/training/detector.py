@@ -5,7 +5,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.core.errors import InputError
 from lib.data.batches import TrainBatch
 from lib.training.cuda_graph import GraphedStep
 from lib.training.muon import Muon
@@ -18,7 +17,7 @@ class Detector(pl.LightningModule):
     Muon optimises the filters of convolutions, AdamW all other parameters; AdamW optimises everything if `muon_lr` is
     0. The learning rates rise linearly over the first tenth of all steps and fall linearly to near 0 (Smith & Topin
     2018, arXiv 1708.07120). Weight decay applies to AdamW's parameters except norms and biases. On a single GPU, steps
-    run as CUDA graphs (lib.training.cuda_graph). Raises InputError for a training of a single step.
+    run as CUDA graphs (lib.training.cuda_graph). A single step has the maximum rates.
     """
 
     def __init__(self, network: nn.Module, settings: Settings) -> None:
@@ -92,10 +91,8 @@ class Detector(pl.LightningModule):
     def configure_optimizers(self) -> dict[str, object]:
         optimizer = self.optimizer()
         steps = int(self.trainer.estimated_stepping_batches)
-        if steps < 2:
-            raise InputError(
-                "training would have a single step: lower batch_size, or raise epochs or max_train_samples"
-            )
+        if steps < 2:  # of few images: there is nothing to schedule
+            return {"optimizer": optimizer}
         max_lrs = [group["lr"] for group in optimizer.param_groups]
         warm_up = max(0.1, 1.5 / steps)  # a warm-up of no step at all would divide by zero
         schedule = torch.optim.lr_scheduler.OneCycleLR(

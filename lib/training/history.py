@@ -56,8 +56,7 @@ class History(pl.Callback):
         metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         self.rows.append({"epoch": epoch, **metrics, "seconds": round(seconds, 2)})
         if trainer.is_global_zero:
-            with atomic_file(self.path) as partial:
-                pd.DataFrame(self.rows).to_csv(partial, index=False)
+            write_history(self.path, self.rows)
         if self.bar is not None:
             self.bar.update(epoch - self.bar.n)
             self.bar.set_postfix({name: f"{metrics[name]:.4f}" for name in ("train/loss", "val/acc")})
@@ -67,3 +66,11 @@ class History(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
+
+
+def write_history(path: Path, rows: list[dict[str, float]]) -> pd.DataFrame:
+    """Write a row an epoch to `path` (CSV), and return the table."""
+    table = pd.DataFrame(rows)
+    with atomic_file(path) as partial:
+        table.to_csv(partial, index=False)
+    return table

@@ -1,10 +1,10 @@
 """The content of a run.json: parameters, data, code version, packages, hardware."""
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import joblib
 import torch
 
 from lib.core.provenance import git_commit, processor
@@ -15,7 +15,8 @@ _PACKAGES = ("numpy", "pandas", "pillow", "pytorch-lightning", "scikit-learn", "
 def run_record(parameters: dict[str, Any], metadata: dict[str, Any], code: str, **results: Any) -> dict[str, Any]:
     """Return the content of a `run.json`: what is needed to reproduce the run, and its results.
 
-    `metadata` are those of the dataset, `code` is a hash from `lib_hash`; `results` are added unchanged.
+    `metadata` are those of the dataset, `code` is a hash from `lib_hash`; `results` are added unchanged. `cores` are
+    those that the process may use.
     """
     return {
         "parameters": parameters,
@@ -27,7 +28,7 @@ def run_record(parameters: dict[str, Any], metadata: dict[str, Any], code: str, 
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "cores": os.cpu_count(),
+        "cores": joblib.cpu_count(),
         "threads": torch.get_num_threads(),
         **results,
     }

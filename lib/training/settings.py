@@ -23,11 +23,12 @@ class Settings:
     Targets: `aux_loss_weight` weighs the auxiliary loss, the cross-entropy of the object class (0: no auxiliary target,
     1: as if every pair of label and object class were a class).
 
-    Data: `max_train_samples` limits the training images (0: all), and an epoch has the fraction `sample_fraction` of
-    them (lib.training.hard_examples). `hflip_tta` averages the logits of an image and its flip in evaluation.
+    Data: `max_train_samples` limits the training images (0, or more than there are: all), and an epoch has the fraction
+    `sample_fraction` of them (lib.training.hard_examples). `hflip_tta` averages the logits of an image and its flip in
+    evaluation.
 
     Hardware: `accelerator` is "cpu", "gpu" or "auto", `precision` "float32" or "bfloat16", `threads` the CPU threads
-    (0: one a core). `devices` (of each machine), `num_nodes` (machines) and `strategy` are Lightning's.
+    (0: one a usable core). `devices` (of each machine), `num_nodes` (machines) and `strategy` are Lightning's.
     """
 
     network: str

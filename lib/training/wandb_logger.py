@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lib.core.provenance import git_commit
 from lib.core.wandb_mode import wandb_mode
 from lib.training.settings import Settings
 
@@ -24,7 +25,7 @@ def wandb_logger(mode: str, settings: Settings, folder: Path) -> Any:
 
     logger = FinishingLogger(
         project="cifake", mode=mode, save_dir=folder, config=asdict(settings),
-        settings={"silent": True, "console": "off"},
+        settings={"silent": True, "console": "off", "disable_git": git_commit() is None},
     )  # fmt: skip
     # Lightning passes it always; W&B has dropped it, and would warn of it in every notebook.
     logger._wandb_init.pop("anonymous", None)

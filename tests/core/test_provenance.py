@@ -1,6 +1,8 @@
 """Provenance: an edit in lib changes the hash of the notebooks that import it, and of no others."""
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,68 @@ def test_line_endings_do_not_count(copy: Path) -> None:
 def test_unknown_name(given: dict[str, str]) -> None:
     with pytest.raises(InputError, match="lib_hash needs the name"):
         provenance.lib_hash(**given)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a repository with one commit, and record the commits of a project in it."""
+    for name in ("GIT_DIR", "GIT_WORK_TREE"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "repository"
+    git(folder, "init", "-q")
+    (folder / "file").touch()
+    git(folder, "add", "file")
+    git(folder, "commit", "-q", "-m", "first")
+    monkeypatch.setattr(provenance, "ROOT", folder)
+    return folder
+
+
+def test_commit_of_the_project_and_its_worktrees(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = git(repository, "rev-parse", "HEAD").strip()
+    assert provenance.git_commit() == commit
+    (repository / "file").write_text("edited")
+    assert provenance.git_commit() == f"{commit}-dirty"
+    worktree = repository.with_name("worktree")
+    git(repository, "worktree", "add", "-q", str(worktree))
+    link = repository.with_name("link")
+    link.symlink_to(worktree)
+    for root in (worktree, link):
+        monkeypatch.setattr(provenance, "ROOT", root)
+        assert provenance.git_commit() == commit
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("depth", ["project", "a/b/project"])
+def test_commit_of_a_repository_around_the_project_is_not_recorded(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, depth: str, damaged: bool
+) -> None:
+    project = repository / depth
+    (project / ".git" if damaged else project).mkdir(parents=True)
+    monkeypatch.setattr(provenance, "ROOT", project)
+    assert provenance.git_commit() is None
+
+
+@pytest.mark.parametrize("variables", [{"GIT_DIR"}, {"GIT_DIR", "GIT_WORK_TREE"}])
+@pytest.mark.parametrize("own", [True, False])
+def test_variables_of_git_do_not_point_to_another_repository(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, variables: set[str], own: bool
+) -> None:
+    project = repository.with_name("project")
+    project.mkdir()
+    commit = None
+    if own:
+        git(project, "init", "-q")
+        git(project, "commit", "-q", "--allow-empty", "-m", "own")
+        commit = git(project, "rev-parse", "HEAD").strip()
+    monkeypatch.setattr(provenance, "ROOT", project)
+    monkeypatch.setenv("GIT_DIR", str(repository / ".git"))
+    if "GIT_WORK_TREE" in variables:
+        monkeypatch.setenv("GIT_WORK_TREE", str(project))
+    assert provenance.git_commit() == commit

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ import pytest
 from conftest import encoded, zipped
 from PIL import Image
 
+from lib import CLASSES
 from lib.core.errors import InputError
 from lib.core.files import ROOT
-from lib.data.dataset import PackedDataset, open_dataset
+from lib.data.dataset import PackedDataset, open_dataset, sample_size
 from lib.data.packing import pack_dataset
-from lib.data.source import open_source
+from lib.data.records import MIN_IMAGES, build_records
+from lib.data.source import ImageRecord, open_source
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (32, 32, 3), np.uint8)
 
@@ -62,6 +65,99 @@ def test_validation_is_stratified_and_shares_no_image_with_train(sample_dataset:
 def test_the_split_seed_determines_the_split(tiny: Path) -> None:
     splits = [packed(tiny, val_fraction=0.5, split_seed=seed).records["split"].tolist() for seed in (0, 0, 1)]
     assert splits[0] == splits[1] != splits[2]
+
+
+@pytest.mark.parametrize("change", [str.lower, str.upper, str.title])
+def test_counts_do_not_depend_on_the_case_of_names(tiny: Path, change: Callable[[str], str]) -> None:
+    expected = packed(tiny, val_fraction=0.5).metadata
+    for split in ("train", "test"):
+        for label in CLASSES:
+            (tiny / split / label).rename(tiny / split / f"{label}.other")
+            (tiny / split / f"{label}.other").rename(tiny / split / change(label))
+    metadata = packed(tiny, val_fraction=0.5).metadata
+    assert metadata["counts"] == dict.fromkeys(("train/FAKE", "train/REAL", "test/FAKE", "test/REAL"), 20)
+    assert {**metadata, "location": ""} == {**expected, "location": ""}
+
+
+def kept(tiny: Path, counts: dict[str, int]) -> None:
+    """Leave in each folder of `counts`, such as "train/FAKE", its number of images."""
+    for folder, count in counts.items():
+        for file in sorted((tiny / folder).iterdir())[count:]:
+            file.unlink()
+
+
+@pytest.mark.parametrize(("count", "expected"), [(20, 2), (14, 1), (7, 1), (5, 1)])
+def test_small_data_have_validation_images_of_both_classes(tiny: Path, count: int, expected: int) -> None:
+    kept(tiny, {"train/FAKE": count, "train/REAL": 20})
+    records = packed(tiny).records
+    val = records[records["split"] == "val"]
+    assert val["label"].value_counts().to_dict() == {0: expected, 1: 2}
+    assert ((records["split"] == "train") & (records["label"] == 0)).sum() == count - expected
+
+
+@pytest.mark.parametrize("size", [140, 1400])
+def test_validation_is_as_large_as_asked(size: int) -> None:
+    # 14 images in each of ten strata: a tenth of each, rounded, would be 7.1 % of all.
+    objects = [f"object {i % 10}" for i in range(size)]
+    records = [ImageRecord(str(i), split, label, name) for split in ("train", "test") for label in (0, 1)
+               for i, name in enumerate(objects)]  # fmt: skip
+    table = build_records(records, [str(i).encode() for i in range(len(records))], 0.1, 0)
+    val = table[table["split"] == "val"]
+    assert val["label"].value_counts().to_dict() == {0: size // 10, 1: size // 10}
+    assert val.groupby(["label", "object_class"]).size().between(size // 100, size // 100 + 1).all()
+
+
+@pytest.mark.parametrize("folder", ["train/FAKE", "train/REAL", "test/FAKE", "test/REAL"])
+def test_the_minimum_is_stated(tiny: Path, folder: str) -> None:
+    kept(tiny, {folder: MIN_IMAGES - 1})
+    with pytest.raises(InputError, match=f"{folder} has 4 different images.*at least 5 are needed"):
+        packed(tiny)
+
+
+def test_copies_do_not_count_for_the_minimum(tiny: Path) -> None:
+    for file in (tiny / "test" / "REAL").iterdir():
+        file.write_bytes((tiny / "train" / "REAL" / file.name).read_bytes())
+    with pytest.raises(InputError, match="test/REAL has 0 different images that are not in train too"):
+        packed(tiny)
+
+
+def test_a_class_of_few_groups_of_copies_has_validation_images(tiny: Path) -> None:
+    files = sorted((tiny / "train" / "FAKE").iterdir())
+    for index, file in enumerate(files):
+        file.write_bytes(files[index % 5].read_bytes())
+    records = packed(tiny).records
+    val = records[records["split"] == "val"]
+    assert val["label"].nunique() == 2
+    assert not set(val["duplicate_of"]) & set(records.loc[records["split"] == "train", "duplicate_of"])
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="these systems take valid names only")
+def test_a_name_that_is_no_utf8_is_packed(tiny: Path) -> None:
+    folder = os.fsencode(tiny / "train" / "REAL")
+    os.rename(folder + b"/0.jpg", folder + b"/k\xe4se.jpg")  # noqa: PTH104
+    dataset = packed(tiny)
+    (index,) = dataset.records.index[dataset.records["file"] == r"train/REAL/k\xe4se.jpg"]
+    with open(folder + b"/k\xe4se.jpg", "rb") as file, Image.open(file) as image:  # noqa: PTH123
+        assert (dataset.images[index] == np.asarray(image)).all()
+
+
+def test_balance_is_described_as_it_is(tiny: Path) -> None:
+    text = packed(tiny).balance()
+    assert text.startswith(
+        "Both classes have the same number of test images, and so have the object classes within them"
+    )
+    assert "chance level is 50 %" in text and "majority" not in text
+    kept(tiny, {"train/FAKE": 10, "test/FAKE": 5})
+    text = packed(tiny).balance()
+    assert text.startswith("Of the test images 5 are FAKE and 20 REAL. To predict always REAL, the majority class, has "
+                           "an accuracy of 80.00 %")  # fmt: skip
+    assert "for training and validation 10 are FAKE, 20 REAL" in text
+
+
+def test_what_asks_for_more_than_there_is_takes_all_and_says_so() -> None:
+    assert (sample_size("n", 0, 7), sample_size("n", 3, 7), sample_size("n", 7, 7)) == (7, 3, 7)
+    with pytest.warns(UserWarning, match="max_n is 1,000, but there are 7 images: all are used"):
+        assert sample_size("max_n", 1000, 7) == 7
 
 
 def test_partial_data_is_named_partial(tiny: Path) -> None:

@@ -55,6 +55,27 @@ def test_table_and_sentences_follow_from_the_metrics(tmp_path: Path, monkeypatch
         evaluate_network(baseline.assign(file="x"), ours, tmp_path / "plain_32_64" / "weights.safetensors", 1)
 
 
+def test_unbalanced_classes_have_a_row_for_balanced_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    latency = {"latency_bs1": 1.0, "latency_bs256": 1.0, "images_per_second": 1.0, "peak_memory": None, "bytes": 1}
+    monkeypatch.setattr(compare, "measure_latency", lambda weights, threads: latency)
+    weights = run_of(tmp_path, "plain_16_32", 10.0)
+    balanced = predictions(0)
+    unbalanced = balanced[(balanced["label"] == 1) | (balanced.index < 40)]
+    rows = [
+        comparison_table({"ours": evaluate_network(part, part, weights, 1)}, {}, num_train_images=100).index
+        for part in (balanced, unbalanced)
+    ]
+    assert set(rows[1]) - set(rows[0]) == {"balanced accuracy, all test images", "accuracy of the majority class"}
+
+
+def test_a_limit_above_the_number_of_images_counts_those(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    latency = {"latency_bs1": 1.0, "latency_bs256": 1.0, "images_per_second": 1.0, "peak_memory": None, "bytes": 1}
+    monkeypatch.setattr(compare, "measure_latency", lambda weights, threads: latency)
+    entry = evaluate_network(predictions(0), predictions(0), run_of(tmp_path, "plain_16_32", 10.0), 1)
+    entry["run"]["parameters"]["max_train_samples"] = 600
+    assert comparison_table({"ours": entry}, {}, 100).loc["epochs × training images", "ours"] == "2 × 50"
+
+
 def test_difference_is_described_by_its_interval() -> None:
     good, bad = np.arange(100) < 95, np.arange(100) < 60
     assert describe_difference(mcnemar(good, bad)) == "ours is more accurate"

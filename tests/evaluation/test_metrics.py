@@ -15,10 +15,12 @@ from lib.evaluation.metrics import (
     SCHEMA,
     SCHEMA_VERSION,
     check_metrics,
+    describe_accuracy,
     evaluate,
     evaluate_test,
     expected_calibration_error,
     fpr_at_95_tpr,
+    is_balanced,
     mcnemar,
     percent,
     proportion,
@@ -144,6 +146,47 @@ def test_test_metrics_exclude_validation_and_separate_the_leaks() -> None:
 def test_one_class_alone_is_an_input_error() -> None:
     with pytest.raises(InputError, match="10 images of 1 classes cannot be evaluated"):
         evaluate(table(np.ones(10), np.zeros(10, int)))
+
+
+def unbalanced(found: int, accused: int = 0) -> dict[str, object]:
+    """Return the metrics of a network that predicts FAKE for `found` of 60 FAKE and for `accused` of 900 REAL."""
+    margin = np.concatenate(
+        [np.repeat([2.0, -2.0], [found, 60 - found]), np.repeat([2.0, -2.0], [accused, 900 - accused])]
+    )
+    return evaluate(table(margin, np.repeat([0, 1], [60, 900])))
+
+
+def test_the_baseline_is_the_majority_class() -> None:
+    metrics = unbalanced(found=0)
+    assert metrics["majority_class_accuracy"] == metrics["accuracy"] == proportion(900, 960)
+    assert describe_accuracy(metrics).startswith(
+        "Accuracy 93.75 % [92.04, 95.11] is not significantly above the majority"
+    )
+    assert (
+        "balanced accuracy 50.00 % [50.00, 50.00] is not significantly above chance level, 50.00 %"
+        in describe_accuracy(metrics)
+    )
+    # The rare class is found, at the price of an accuracy below that of the majority class.
+    text = describe_accuracy(unbalanced(found=60, accused=90))
+    assert "is not significantly above the majority class, 93.75 %" in text
+    assert "is above chance level" in text
+    assert "is above the majority class, 93.75 %" in describe_accuracy(unbalanced(found=55))
+
+
+@pytest.mark.parametrize(("fake", "real", "expected"), [(100, 100, True), (9622, 10_000, True), (60, 900, False)])
+def test_balanced_accuracy_is_shown_where_classes_are_unbalanced(fake: int, real: int, expected: bool) -> None:
+    metrics = {"accuracy": proportion(real, fake + real), "majority_class_accuracy": proportion(real, fake + real)}
+    metrics["balanced_accuracy"] = proportion(1, 2)
+    assert is_balanced(metrics) is expected
+    assert ("balanced accuracy" in describe_accuracy(metrics)) is not expected
+
+
+def test_an_object_class_of_one_class_alone_is_left_out() -> None:
+    predictions = table(np.tile([1.0, -1.0], 20), np.tile([0, 1], 20))
+    predictions.loc[::4, "object_class"] = "ship"  # FAKE alone
+    for columns in TTA_LOGITS.values():
+        predictions[columns] = predictions[LOGITS]
+    assert list(evaluate_test(predictions)["object_class"]) == ["cat"]
 
 
 def test_threshold_table_by_hand() -> None:

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from lib import CLASSES
-from lib.core.errors import InputError
 from lib.data.dataset import PackedDataset
 from lib.evaluation import robustness
 from lib.evaluation.corruptions import Corruption
@@ -95,10 +94,12 @@ def test_images_kept_for_drift_detection_are_of_both_classes(
     assert 8 < (brightness > 125).sum() < 32, "FAKE is bright here"
 
 
-def test_more_samples_than_images_are_an_input_error(
-    bright: tuple[Network, PackedDataset, Path], tmp_path: Path
-) -> None:
-    with pytest.raises(
-        InputError, match="max_robustness_samples is 5000, but the dataset has 300 val images: lower it"
-    ):
-        evaluate_robustness(*bright, tmp_path / "b", 5000, "cpu", FEW)
+def test_more_samples_than_images_are_all_images(bright: tuple[Network, PackedDataset, Path], tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="max_robustness_samples is 5,000, but there are 300 images: all are used"):
+        limited = evaluate_robustness(*bright, tmp_path / "b", 5000, "cpu", FEW)
+    assert limited == evaluate_robustness(*bright, tmp_path / "c", 0, "cpu", FEW)
+
+
+def test_few_images_are_of_both_classes(bright: tuple[Network, PackedDataset, Path], tmp_path: Path) -> None:
+    metrics = evaluate_robustness(*bright, tmp_path / "b", 1, "cpu", {"clean": ALL_CORRUPTIONS["clean"]})
+    assert {name: recall["n"] for name, recall in metrics["clean"]["recall"].items()} == {"FAKE": 1, "REAL": 1}

@@ -18,7 +18,7 @@ from lib.export.onnx_file import export_onnx
 from lib.export.prune import prune_channels, prune_weights
 from lib.export.quantize import quantize
 from lib.export.selection import evaluate_variants, measure_variants, predict_logits, select
-from lib.export.variants import Variant, onnx_variants
+from lib.export.variants import Variant, onnx_variants, torch_variants
 from lib.inference.predictor import Predictor, open_onnx
 from lib.models.networks import Network, build_network, count_macs
 from lib.models.weights import load_weights
@@ -55,6 +55,19 @@ def count_int8(path: Path) -> int:
     return sum(
         len(bank.dims) == 4 for bank in onnx.load(path).graph.initializer if bank.data_type == onnx.TensorProto.INT8
     )
+
+
+@pytest.mark.slow
+def test_execution_modes_of_pytorch_agree(images: np.ndarray, tmp_path: Path) -> None:
+    small = build_network("plain_16_32", [120.0] * 3, [60.0] * 3).eval()
+    variants, unavailable = torch_variants(small, tmp_path, compiled=True)
+    reference = variants["PyTorch, eager"].predict_logits(images[:8])
+    for name, variant in variants.items():
+        tolerance = 0.05 if "bfloat16" in name else 1e-4
+        np.testing.assert_allclose(variant.predict_logits(images[:8]), reference, atol=tolerance, err_msg=name)
+    # Inductor finds no C++ compiler on some machines.
+    assert {*variants, *unavailable} >= {"PyTorch, channels last, compiled", "PyTorch, channels last, bfloat16"}
+    assert "compiled" not in " ".join(torch_variants(small, tmp_path, compiled=False)[0])
 
 
 @pytest.mark.slow
@@ -188,6 +201,14 @@ def test_timing_alternates_between_variants(monkeypatch: pytest.MonkeyPatch) -> 
     assert latency["slow"]["latency_bs256"]["n"] == latency["slow"]["images_per_second"]["n"] == 2
     with pytest.raises(InputError, match="at least 2"):
         measure_variants({}, np.zeros((256, 3, 2, 2)), rounds=1)
+
+
+def test_timing_repeats_images_where_there_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "CALLS", {1: 1, 256: 1})
+    sizes: set[int] = set()
+    variant = Variant(lambda images: np.zeros((sizes.add(len(images)) or 1, 2)), Path("x.onnx"))
+    measure_variants({"only": variant}, np.zeros((4, 3, 2, 2), np.uint8), rounds=2)
+    assert sizes == {1, 256}
 
 
 def test_selection_takes_the_fastest_variant_that_is_not_inferior() -> None:

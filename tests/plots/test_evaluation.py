@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from lib.evaluation.predictions import LOGITS
-from lib.plots.evaluation import confusion, reliability_diagram, roc_pr_det
+from lib.plots.evaluation import accuracies, confusion, reliability_diagram, roc_pr_det
 
 LABEL = np.repeat([0, 1], 100)
 # 10 of 100 FAKE and 20 of 100 REAL are misclassified.
@@ -32,3 +32,15 @@ def test_reliability_diagram_has_a_column_a_table() -> None:
     top, _, bottom, _ = figure.axes
     assert top.get_title() == "before"
     assert sum(bar.get_height() for bar in bottom.patches) == len(TABLE)
+
+
+def test_error_curves_of_a_few_images_without_an_error() -> None:
+    few = TABLE.iloc[[90, 91, 92, 100, 101]]
+    roc, pr, det = roc_pr_det({"few": few}).axes
+    assert [len(ax.lines) for ax in (roc, pr, det)] == [1, 1, 1]
+
+
+def test_the_metric_drawn_is_named() -> None:
+    estimate = {"value": 0.7, "ci_low": 0.6, "ci_high": 0.8}
+    (ax,) = accuracies({"cat": estimate}, metric="balanced accuracy").axes
+    assert ax.get_xlabel().startswith("balanced accuracy (%)")

@@ -26,7 +26,7 @@ from lib.core.errors import InputError
 from lib.core.files import ROOT, read_json, write_json
 from lib.data.dataset import PackedDataset
 from lib.sweep.engine import run_sweep
-from lib.sweep.kernels import Kernels
+from lib.sweep.kernels import FORKS, Kernels
 from lib.sweep.results import importances, write_best
 from lib.sweep.specification import check_specification
 from lib.sweep.trial import PRELOAD, run_trial
@@ -77,6 +77,21 @@ def test_trial_is_reproduced_to_the_bit_by_one_papermill_line(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not FORKS, reason="kernels are forked on Linux only")
+def test_trial_runs_where_paths_are_long_and_odd(
+    sample_dataset: PackedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "what? 100%25 #1 'x'" / ("deep" * 30)
+    folder.mkdir(parents=True)
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    spec = check_specification({**SPEC, "method": "random", "run_cap": 1})
+    table = run_sweep(spec, fixed(sample_dataset), {}, folder / "sweeps", progress=False)
+    assert table["state"].tolist() == ["complete"]
+    assert (only(folder / "sweeps") / "study.db").stat().st_size > 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [folder.parent.name], "no file elsewhere"
+
+
+@pytest.mark.slow
 def test_kernels_need_no_wandb() -> None:
     code = "import sys; sys.modules['wandb'] = None; from lib.sweep.kernels import serve; serve(sys.argv[1:])"
     command = [sys.executable, "-c", code, *PRELOAD]
@@ -93,13 +108,14 @@ def test_hyperband_prunes_while_a_trial_trains(sample_dataset: PackedDataset, tm
     spec = check_specification(
         {**SPEC, "parameters": parameters, "early_terminate": {"type": "hyperband", "min_iter": 1, "eta": 30}}
     )
-    table = run_sweep(spec, fixed(sample_dataset, max_train_samples=64), {}, tmp_path / "trials", progress=False)
+    table = run_sweep(spec, fixed(sample_dataset, max_train_samples=64), {}, tmp_path / "sweeps", progress=False)
     assert table["state"].tolist() == ["complete", "pruned"]
     assert table["epochs"].tolist() == [30, 1]
-    history = pd.read_csv(tmp_path / "trials" / "1" / "history.csv")
+    folder = only(tmp_path / "sweeps")
+    history = pd.read_csv(folder / "1" / "history.csv")
     assert 1 <= len(history) < 30
     assert history["val/loss"].iloc[0] == table["val/loss"].iloc[1]
-    assert (tmp_path / "trials" / "1" / "02_train.ipynb").is_file()
+    assert (folder / "1" / "02_train.ipynb").is_file()
 
 
 SCRIPT = """
@@ -127,8 +143,15 @@ def wait_for(condition: Callable[[], Any], seconds: float = 180) -> None:
         time.sleep(0.05)
 
 
-def stamps(trials: Path) -> dict[str, int]:
-    return {path.parent.name: path.stat().st_mtime_ns for path in trials.glob("*/run.json")}
+def stamps(sweeps: Path) -> dict[str, int]:
+    """Return when each finished trial of all sweeps in a folder was written, by its number."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in sweeps.glob("*/*/run.json")}
+
+
+def only(sweeps: Path) -> Path:
+    """Return the folder of the one sweep in the folder of sweeps."""
+    (folder,) = (path for path in sweeps.iterdir() if path.is_dir())
+    return folder
 
 
 @pytest.mark.slow
@@ -137,12 +160,13 @@ def stamps(trials: Path) -> dict[str, int]:
 def test_killed_or_interrupted_sweep_resumes_and_a_failure_is_recorded(
     sample_dataset: PackedDataset, tmp_path: Path
 ) -> None:
-    # The last value is refused by 02_train: that trial fails, and the sweep continues.
-    spec = {**SPEC, "parameters": {**SPEC["parameters"], "lr": {"values": [0.01, 0.02, 0.04, 100.0]}}}
-    trials, given, done = tmp_path / "trials", fixed(sample_dataset, epochs=2), {}
+    # The last network is refused by 02_train: that trial fails, and the sweep continues.
+    networks = ["plain_16_32", "plain_32_64", "plain_64_128", "unknown"]
+    spec = {**SPEC, "parameters": {"network": {"values": networks}, "lr": {"value": 0.01}}}
+    trials, given, done = tmp_path / "sweeps", fixed(sample_dataset, epochs=2), {}
     for slot, ending in enumerate((signal.SIGKILL, signal.SIGINT), 1):
         process = worker(spec, given, trials)
-        wait_for((trials / str(slot) / "rerun.yaml").exists)
+        wait_for(lambda slot=slot: list(trials.glob(f"*/{slot}/rerun.yaml")))
         os.killpg(process.pid, signal.SIGSTOP)  # or it may end before this process has tried
         with pytest.raises(InputError, match="another sweep runs in"):
             run_sweep(check_specification(spec), given, {}, trials, progress=False)
@@ -156,41 +180,46 @@ def test_killed_or_interrupted_sweep_resumes_and_a_failure_is_recorded(
         assert str(slot - 1) in done
 
     table = run_sweep(check_specification(spec), given, {}, trials, progress=False)
-    assert dict(zip(table["lr"], table["state"], strict=True)) == {
-        0.01: "complete", 0.02: "complete", 0.04: "complete", 100.0: "fail"
+    assert dict(zip(table["network"], table["state"], strict=True)) == {
+        **dict.fromkeys(networks[:3], "complete"), "unknown": "fail"
     }  # fmt: skip
     assert table["trial"].tolist() == [0, 1, 2, 3]
-    assert "lr is 100.0: give a value from" in table["error"].iloc[3]
+    assert "unknown" in table["error"].iloc[3]
     assert done.items() <= stamps(trials).items(), "a finished trial was run again"
     best = table[table["best"]].iloc[0]
-    run = read_json(trials / str(best["trial"]) / "run.json")
+    run = read_json(only(trials) / str(best["trial"]) / "run.json")
     assert run["val_loss"] == best["val/loss"] == table["val/loss"].min()
-    assert write_best(tmp_path / "best.yaml", table, check_specification(spec)) == {
-        "network": "plain_16_32", "lr": best["lr"]
+    assert write_best(tmp_path / "best.yaml", table, check_specification(spec), only(trials).name) == {
+        "network": best["network"], "lr": 0.01
     }  # fmt: skip
-    with pytest.raises(InputError, match=r"1 of 4 trials failed, more than max_failure_rate \(0.2\).*lr is 100"):
+    with pytest.raises(InputError, match=r"1 of 4 trials failed, more than max_failure_rate \(0.2\).*unknown"):
         run_sweep(check_specification(spec), given, {}, trials, max_failure_rate=0.2, progress=False)
     assert stamps(trials), "finished trials stay"
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("shared_kernels")
-def test_two_jobs_run_the_same_random_search_as_one_and_other_data_start_afresh(
+def test_two_jobs_run_the_same_random_search_as_one_and_no_sweep_removes_another(
     sample_dataset: PackedDataset, tmp_path: Path
 ) -> None:
     content = {**RANDOM, "parameters": {**SPEC["parameters"], "lr": RANGE}}
     spec, longer = (check_specification({**content, "run_cap": cap}) for cap in (2, 3))
     given = fixed(sample_dataset)
-    one = run_sweep(spec, given, {}, tmp_path / "trials", seed=3, progress=False)
-    before = stamps(tmp_path / "trials")
-    more = run_sweep(longer, given, {}, tmp_path / "trials", seed=3, progress=False)
-    assert before.items() <= stamps(tmp_path / "trials").items(), "a higher run_cap only adds trials"
+    one = run_sweep(spec, given, {}, tmp_path / "sweeps", seed=3, progress=False)
+    before = stamps(tmp_path / "sweeps")
+    more = run_sweep(longer, given, {}, tmp_path / "sweeps", seed=3, progress=False)
+    assert before.items() <= stamps(tmp_path / "sweeps").items(), "a higher run_cap only adds trials"
     pd.testing.assert_frame_equal(more[:2], one.assign(best=more["best"][:2]))
-    # With other data or code, the old trials are no results of this sweep.
-    two = run_sweep(longer, given, {"dataset": "other"}, tmp_path / "trials", seed=3, jobs=2, progress=False)
-    assert not before.items() & stamps(tmp_path / "trials").items()
+    # With other data or code, the old trials are no results of this sweep, but they stay.
+    old = only(tmp_path / "sweeps")
+    before = stamps(tmp_path / "sweeps")
+    two = run_sweep(longer, given, {"dataset": "other"}, tmp_path / "sweeps", seed=3, jobs=2, progress=False)
     pd.testing.assert_frame_equal(two, more)
     assert importances(two, longer).to_dict() == {"lr": 1.0}
+    assert {name: (old / name / "run.json").stat().st_mtime_ns for name in before} == before
+    # Back at the first data, nothing is run again.
+    pd.testing.assert_frame_equal(run_sweep(longer, given, {}, tmp_path / "sweeps", seed=3, progress=False), more)
+    assert {name: (old / name / "run.json").stat().st_mtime_ns for name in before} == before
 
 
 # Several machines
@@ -230,17 +259,17 @@ def test_workers_share_a_postgresql_storage(postgres: str, sample_dataset: Packe
     rates = [0.001, 0.002, 0.004, 0.008, 0.016]
     spec = {**SPEC, "parameters": {**SPEC["parameters"], "lr": {"values": rates}}}
     given = fixed(sample_dataset)
-    folders = [tmp_path / name / "trials" for name in ("one", "two")]
+    folders = [tmp_path / name for name in ("one", "two")]
 
     def begun(folder: Path) -> set[int]:
-        return {int(path.parent.name) for path in folder.glob("*/rerun.yaml")}
+        return {int(path.parent.name) for path in folder.glob("*/*/rerun.yaml")}
 
     optuna.storages.RDBStorage(postgres)  # creates the tables: workers that do so at the same time collide
     workers = [worker(spec, given, folder, storage=postgres) for folder in folders]
     wait_for(lambda: all(map(begun, folders)))
     assert not begun(folders[0]) & begun(folders[1]), "one trial each"
     # The last trial has only just begun, so its worker is killed in the midst of it.
-    dead = max((0, 1), key=lambda it: max(path.stat().st_mtime for path in folders[it].glob("*/rerun.yaml")))
+    dead = max((0, 1), key=lambda it: max(path.stat().st_mtime for path in folders[it].glob("*/*/rerun.yaml")))
     workers[dead].kill()
     workers[dead].communicate()
     errors = workers[1 - dead].communicate(timeout=300)[1]
@@ -320,8 +349,10 @@ def test_agent_command_refuses_an_unknown_profile(
 def test_best_parameters_are_valid_for_papermill_and_in_a_profile(tmp_path: Path) -> None:
     specification = check_specification(RANDOM)
     table = pd.DataFrame({"trial": [0], "state": ["complete"], "lr": [0.01], "val/loss": [0.5], "best": [True]})
-    best = write_best(tmp_path / "best.yaml", table, specification)
+    best = write_best(tmp_path / "best.yaml", table, specification, "sweep_grid-0123abcd")
     assert best == {"network": "plain_16_32", "lr": 0.01}
+    lines = (tmp_path / "best.yaml").read_text().splitlines()
+    assert lines[0] == "# Trial 0 of sweep_grid-0123abcd: val/loss 0.5"
     names = set(papermill.inspect_notebook(ROOT / "notebooks" / "02_train.ipynb"))
     assert set(yaml.safe_load((tmp_path / "best.yaml").read_text())) <= names
     for name in ("lib", "notebooks", "parameters"):

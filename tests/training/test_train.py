@@ -14,11 +14,13 @@ import pytest
 import torch
 from conftest import settings
 
+from lib import CLASSES
 from lib.core.errors import InputError
 from lib.core.files import ROOT, read_json, write_json
 from lib.data.dataset import PackedDataset
 from lib.evaluation.predictions import predict
 from lib.models.weights import load_weights
+from lib.training.data_module import PackedDataModule
 from lib.training.detector import Detector
 from lib.training.train import train
 
@@ -157,7 +159,8 @@ def test_finished_run_is_reused_and_a_changed_one_retrained(finished: Path, samp
     assert all(torch.equal(value, reused[name]) for name, value in network.state_dict().items())
     before = weights(finished)
     (finished / "weights.safetensors").write_bytes(before[:-100])
-    train(sample_dataset, settings(), finished, progress=False)
+    with pytest.warns(UserWarning, match=r"damaged or missing in .*: weights\.safetensors"):
+        train(sample_dataset, settings(), finished, progress=False)
     assert weights(finished) == before, "damaged weights were not written again"
     train(sample_dataset, settings(lr=0.02, epochs=1), finished, progress=False)
     assert weights(finished) != before
@@ -207,9 +210,31 @@ def test_wandb_offline_writes_a_run_to_sync(
     assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
 
 
-def test_max_train_samples_is_at_most_the_training_split(sample_dataset: PackedDataset, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="max_train_samples is 9999, but the dataset has 2700"):
-        train(sample_dataset, settings(max_train_samples=9999), tmp_path, progress=False)
+def test_more_samples_than_there_are_takes_all(sample_dataset: PackedDataset) -> None:
+    with pytest.warns(
+        UserWarning, match=r"max_train_samples is 9999, but the dataset has 2700 .* all of them are used"
+    ):
+        data = PackedDataModule(sample_dataset, settings(max_train_samples=9999))
+    assert sorted(data.train_indices) == sample_dataset.indices("train").tolist()
+
+
+def test_batch_may_be_larger_than_the_training_set(sample_dataset: PackedDataset, tmp_path: Path) -> None:
+    train(sample_dataset, settings(max_train_samples=20, batch_size=500, epochs=2), tmp_path, progress=False)
+    assert len(metrics(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(("split", "remedy"), [("train", "raise max_train_samples"), ("val", "raise val_fraction")])
+@pytest.mark.parametrize("label", [0, 1])
+def test_missing_class_is_rejected(
+    sample_dataset: PackedDataset, tmp_path: Path, split: str, remedy: str, label: int
+) -> None:
+    records = sample_dataset.records
+    unlabelled = records[(records["split"] != split) | (records["label"] != label)]
+    dataset = replace(sample_dataset, images=sample_dataset.images[unlabelled.index],
+                      records=unlabelled.reset_index(drop=True))  # fmt: skip
+    with pytest.raises(InputError, match=f"none of the .* images is {CLASSES[label]}: {remedy}"):
+        train(dataset, settings(), tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("n", [200, 300, 500])
@@ -217,9 +242,9 @@ def test_two_steps_are_enough(sample_dataset: PackedDataset, tmp_path: Path, n: 
     train(sample_dataset, settings(max_train_samples=n, epochs=1), tmp_path, progress=False)
 
 
-def test_single_step_is_rejected(sample_dataset: PackedDataset, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="a single step: lower batch_size"):
-        train(sample_dataset, settings(max_train_samples=100, epochs=1), tmp_path, progress=False)
+def test_a_single_step_is_a_training(sample_dataset: PackedDataset, tmp_path: Path) -> None:
+    train(sample_dataset, settings(max_train_samples=100, epochs=1), tmp_path, progress=False)
+    assert len(pd.read_csv(tmp_path / "history.csv")) == 1
 
 
 def test_unknown_wandb_mode_is_rejected(sample_dataset: PackedDataset, tmp_path: Path) -> None:
