@@ -36,7 +36,7 @@ COPY --chown=cifake . .
 RUN uv pip install --no-cache --no-deps --no-build-isolation --editable .
 # A user of another number has no name and no home of its own.
 ENV JUPYTER_CONFIG_DIR=/cifake/.jupyter PLOOMBER_STATS_ENABLED=false PLOOMBER_VERSION_CHECK_DISABLED=1 \
-    USER=cifake HOME=/tmp
+    PLOOMBER_HOME_DIR=/tmp/ploomber USER=cifake HOME=/tmp
 USER 1000
 
 FROM project AS on-cpu

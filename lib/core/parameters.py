@@ -28,7 +28,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("seed", "split_seed", "sweep_seed"), (0, 10**9)),
     **dict.fromkeys(("max_train_samples", "max_sweep_samples", "max_robustness_samples"), (0, 10**9)),
     **dict.fromkeys(("devices", "num_nodes"), (1, 4096)),
-    "max_baseline_samples": (0, 10**9), "max_calibration_samples": (1, 10**9), "sample_fraction": (0.01, 1),
+    "max_baseline_samples": (0, 10**9), "max_calibration_samples": (0, 10**9), "sample_fraction": (0.01, 1),
     "val_fraction": (0.001, 0.9), "translate": (0, 16), "cutout_size": (0, 31), "aux_loss_weight": (0, 100),
     "max_accuracy_drop": (0, 100), "rounds": (2, 10_000), "workers": (1, 1024), "jobs": (0, 1024), "threads": (0, 4096),
 }  # fmt: skip

@@ -1,8 +1,9 @@
 """The hyperparameters of a training, validated."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from lib.core.errors import InputError
+from lib.core.parameters import out_of_limits
 from lib.data.augment import Augmentation
 from lib.models.device import choose_device
 
@@ -58,18 +59,9 @@ class Settings:
     aux_loss_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        limits = {
-            "epochs": (1, 10_000), "batch_size": (2, 65_536), "muon_lr": (0, 10), "lr": (1e-8, 10),
-            "weight_decay": (0, 10), "dropout": (0, 0.99), "label_smoothing": (0, 0.99), "translate": (0, 16),
-            "corruption_prob": (0, 1), "max_train_samples": (0, 10**9), "seed": (0, 10**9), "threads": (0, 4096),
-            "sample_fraction": (0.01, 1), "cutout_size": (0, 31), "cutmix_prob": (0, 1), "aux_loss_weight": (0, 100),
-            "devices": (1, 4096), "num_nodes": (1, 4096),
-        }  # fmt: skip
-        for name, (low, high) in limits.items():
-            if not low <= getattr(self, name) <= high:
-                raise InputError(f"{name} is {getattr(self, name)}: give a value from {low} to {high}")
-        if self.precision not in PRECISIONS:
-            raise InputError(f"precision is {self.precision!r}: choose one of {', '.join(PRECISIONS)}")
+        for field in fields(self):
+            if mistake := out_of_limits(field.name, getattr(self, field.name)):
+                raise InputError(mistake)
         choose_device(self.accelerator)
 
     @property
