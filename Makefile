@@ -35,9 +35,14 @@ export JUPYTER_CONFIG_DIR := $(CURDIR)/.jupyter
 export XDG_CACHE_HOME := $(CURDIR)/.venv/var/cache
 export npm_config_cache := $(CURDIR)/.venv/var/npm
 export PLOOMBER_ENV_FILENAME := $(if $(filter-out sample,$(PROFILE)),env.$(PROFILE).yaml,env.yaml)
-# Ploomber reads these before any code of ours runs, so they are set wherever .venv's Python starts.
-QUIET = import os, sys; [os.environ.setdefault(*pair) for pair in (("PLOOMBER_STATS_ENABLED", "false"), \
-        ("PLOOMBER_VERSION_CHECK_DISABLED", "1"), ("PLOOMBER_HOME_DIR", os.path.join(sys.prefix, "var", "ploomber")))]
+export TORCHINDUCTOR_CACHE_DIR := $(CURDIR)/.venv/var/inductor
+export PLOOMBER_STATS_ENABLED := false
+export PLOOMBER_VERSION_CHECK_DISABLED := 1
+export PLOOMBER_HOME_DIR := $(CURDIR)/.venv/var/ploomber
+# Set wherever .venv's Python starts, without make too: Ploomber reads its own before any code of ours runs.
+QUIET = MPLCONFIGDIR IPYTHONDIR JUPYTER_DATA_DIR JUPYTER_CONFIG_DIR WANDB_CACHE_DIR WANDB_CONFIG_DIR WANDB_DATA_DIR \
+        TORCHINDUCTOR_CACHE_DIR PLOOMBER_STATS_ENABLED PLOOMBER_VERSION_CHECK_DISABLED PLOOMBER_HOME_DIR
+SETS  = import os, sys; print("import os; [os.environ.setdefault(*it) for it in", [(n, os.environ[n]) for n in sys.argv[1:]], "]")
 
 .DEFAULT_GOAL := help
 .PHONY: help build sweep test test-fast lab serve lint lock clean profile moved
@@ -86,11 +91,11 @@ profile:
 
 # Programs and links of an old place are written anew; packages come from .venv/cache where it has them.
 LOCKED = uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.txt
-.venv/ready: requirements.txt pyproject.toml $(MOVED)
+.venv/ready: requirements.txt pyproject.toml Makefile $(MOVED)
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed, and none is on the path."; exit 1; } >&2
 	$(if $(MOVED),rm -f $(BIN)/python* && "$(PYTHON)" -m venv .venv)
 	python -m pip install --quiet --no-cache-dir $(UV)
 	$(if $(MOVED),$(LOCKED) --reinstall --offline 2>/dev/null ||) $(LOCKED) $(if $(MOVED),--reinstall)
 	uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	@echo '$(QUIET)' > "$$(python -c 'import site; print(site.getsitepackages()[0])')/cifake_quiet.pth"
+	@python -c '$(SETS)' $(QUIET) > "$$(python -c 'import site; print(site.getsitepackages()[0])')/cifake_quiet.pth"
 	@echo $(IDENTITY) > $@

@@ -18,6 +18,8 @@ OBJECT_CLASSES = (
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # Or ONNX Runtime writes to the home folder and looks for a host to report to; it reads this when it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# Or W&B reports its errors to its maker, offline too: it looks for the host as it starts.
+os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 # A container may run as a user without a name and a home: PyTorch and others fail then as they look for them.
 try:
     getpass.getuser()

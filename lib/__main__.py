@@ -106,6 +106,7 @@ def _serve(given: argparse.Namespace) -> int:
     import uvicorn
 
     from lib.serving.protocol import Protocol
+    from lib.serving.server import Server
 
     if given.workers is not None:
         os.environ["CIFAKE_WORKERS"] = str(given.workers)
@@ -115,7 +116,7 @@ def _serve(given: argparse.Namespace) -> int:
         timeout_graceful_shutdown=60,
     )  # fmt: skip
     try:
-        uvicorn.Server(config).run()
+        Server(config).run()
     except SystemExit as error:  # wrong settings, whose message it holds; a port in use, which uvicorn has logged
         raise InputError(error.code if isinstance(error.code, str) else "the service did not start") from None
     return 0

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -392,6 +393,7 @@ def test_ctrl_c_is_clean_while_standard_input_is_read(images: Path) -> None:
     with start("predict", "-", images, stdin=subprocess.PIPE, env=untraced()) as command:
         command.stdin.write("0" * 2**18)  # more than a pipe holds: it returns once the command reads
         command.stdin.flush()
+        time.sleep(0.5)  # now it waits for more
         command.send_signal(signal.SIGINT)
         command.wait(timeout=60)
         out, err = command.communicate()

@@ -84,6 +84,7 @@ def git_commit() -> str | None:
     """
     # These variables, which git sets for hooks and aliases, point it to another repository.
     environment = {name: value for name, value in os.environ.items() if name not in _GIT_REPOSITORY}
+    environment["GIT_OPTIONAL_LOCKS"] = "0"  # or `git status` writes to the repository
 
     def git(*arguments: str) -> str:
         command = ["git", *arguments]

@@ -92,6 +92,9 @@ def onnx_variants(
         except InputError as error:
             unavailable[name] = str(error)
             continue
+        except FileNotFoundError as error:  # a variant that it is made of
+            unavailable[name] = f"needs {Path(error.filename).name}, which is not available"
+            continue
         variants[name] = onnx_variant(file, threads)
     return variants, unavailable
 

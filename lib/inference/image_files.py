@@ -141,11 +141,14 @@ def _standard_input() -> ImageFile:
     path = Path(STANDARD_INPUT)
     if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         return ImageFile(path, "standard input holds no file: send it one by < or |", absent=True)
+    content = bytearray()
     try:
-        content = sys.stdin.buffer.read(MAX_BYTES + 1) or b""
+        # In parts: Python does not notice Ctrl-C within a read of several.
+        while len(content) <= MAX_BYTES and (part := sys.stdin.buffer.read1(2**16)):
+            content += part
     except OSError as error:
         return ImageFile(path, _unreadable("file", error))
-    return ImageFile(path, content=content) if len(content) <= MAX_BYTES else ImageFile(path, _TOO_LARGE)
+    return ImageFile(path, content=bytes(content)) if len(content) <= MAX_BYTES else ImageFile(path, _TOO_LARGE)
 
 
 def _has_signature(path: Path) -> bool:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from lib.core.decode import IMAGE_SIZE, decode_plain, open_image, rgb
 
-_SMALL_FILE, _SMALL_IMAGE = 16 * 2**10, 128 * 128  # bytes and pixels
+_SMALL_FILE, _SMALL_IMAGE, _FEW_TILES = 16 * 2**10, 128 * 128, 16  # bytes, pixels, and strips or tiles of a TIFF
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ def decode_small_image(content: bytes) -> DecodedImage | None:
     if len(content) > _SMALL_FILE:
         return None
     opened = open_image(content)
-    return _decoded(opened) if opened.width * opened.height <= _SMALL_IMAGE else None
+    small = opened.width * opened.height <= _SMALL_IMAGE and len(opened.tile) <= _FEW_TILES
+    return _decoded(opened) if small else None
 
 
 def _plain(content: bytes) -> DecodedImage | None:

@@ -34,6 +34,7 @@ from lib.serving.metrics import Metrics, MetricsMiddleware
 from lib.serving.schemas import ERRORS, FILE, FILES, Answer, Explain, Refusal, Unsure, form
 from lib.serving.settings import Settings, read_settings
 
+_SMALL_BODY = 16 * 2**10  # bytes
 Outcome = tuple[DecodedImage, float] | InputError  # an image and the margin between its logits, or why there is none
 
 
@@ -61,7 +62,10 @@ class Service:
 
     async def predict(self, contents: list[bytes]) -> list[Outcome]:
         """Decode files and run the network; return the outcome of each."""
-        decoded = [await self._decode(content) for content in contents]
+        decoded = []
+        for content in contents:
+            decoded.append(await self._decode(content))
+            await asyncio.sleep(0)  # the turn of others, where the event loop itself has decoded
         margins = iter(await self.batcher.run([it.pixels for it in decoded if isinstance(it, DecodedImage)]))
         return [(it, next(margins)) if isinstance(it, DecodedImage) else it for it in decoded]
 
@@ -158,7 +162,7 @@ async def predict(request: Request, unsure: Unsure = False, explain: Explain = F
     same, calibrated on validation images; `warning` has the reason where the image differs from the training data.
     """
     service: Service = request.app.state.service
-    contents = _files(request, most=8)
+    contents = await _files(request, most=8)
     if len(contents) > 1:
         raise HTTPException(400, "the form has several files: send one, or all to /predict/batch")
     (outcome,) = await service.predict(contents)
@@ -177,7 +181,7 @@ async def predict_batch(request: Request, unsure: Unsure = False) -> Response:
     The setting `max_files` limits how many one request may hold, to 64 by default.
     """
     service: Service = request.app.state.service
-    contents = _files(request, service.settings.max_files)
+    contents = await _files(request, service.settings.max_files)
     answers = [service.answer(outcome, unsure) for outcome in await service.predict(contents)]
     return Response(to_json(answers), media_type="application/json")
 
@@ -194,5 +198,7 @@ async def metrics(request: Request) -> Response:
     return Response(generate_latest(request.app.state.service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def _files(request: Request, most: int) -> list[bytes]:
-    return form_files(request.headers.get("content-type", ""), request.scope["body"], most)
+async def _files(request: Request, most: int) -> list[bytes]:
+    """Return the files of the form, read in a thread where that takes long."""
+    given = request.headers.get("content-type", ""), request.scope["body"], most
+    return form_files(*given) if len(given[1]) <= _SMALL_BODY else await asyncio.to_thread(form_files, *given)

@@ -1,10 +1,11 @@
 """The form in the body of a request: the files that it holds, or a sentence on what is wrong with it."""
 
 from fastapi import HTTPException
-from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
+from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 
 from lib.serving.schemas import FIELD
 
+_MAX_HEADER = 16 * 2**10  # bytes of a header line of a part, whose options are parsed in Python
 _REMEDY = f"send the image as `curl -F {FIELD}=@image.png` does"
 
 
@@ -22,8 +23,8 @@ def form_files(content_type: str, body: bytes, most: int) -> list[bytes]:
         raise HTTPException(422, "the content type has no boundary: let the client write this header itself")
     parts, content, files = 0, bytearray(), list[tuple[str | None, bytearray]]()
     try:
-        # No byte is wrong in Latin-1. Names are not used, so that neither their encoding nor their length matters.
-        with PushMultipartParser(boundary, max_header_size=len(body), header_charset="latin-1") as parser:
+        # No byte is wrong in Latin-1. Names are not used, so that their encoding does not matter.
+        with PushMultipartParser(boundary, max_header_size=_MAX_HEADER, header_charset="latin-1") as parser:
             for event in parser.parse(body):
                 if isinstance(event, MultipartSegment):
                     parts, content = parts + 1, bytearray()
@@ -33,6 +34,8 @@ def form_files(content_type: str, body: bytes, most: int) -> list[bytes]:
                         files.append((event.filename, content))
                 elif event:
                     content += event
+    except ParserLimitReached:
+        raise HTTPException(422, f"the multipart form has too many or too long headers: {_REMEDY}") from None
     except MultipartError:
         raise HTTPException(422, f"the multipart form {_fault(body, b'--' + boundary)}") from None
     if not files:

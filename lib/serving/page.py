@@ -16,9 +16,10 @@ router.mount("/docs/files", StaticFiles(packages=[("fastapi_offline", "static")]
 
 
 @router.get("/", include_in_schema=False)
-def page() -> HTMLResponse:
-    """Respond with the page."""
+def page(request: Request) -> HTMLResponse:
+    """Respond with the page, which knows how large a body the service accepts."""
     html, policy = _page()
+    html = html.replace("$max_body", str(int(request.app.state.service.settings.max_body)))
     return HTMLResponse(html, headers={"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer"})
 
 

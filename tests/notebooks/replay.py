@@ -1,5 +1,6 @@
-"""Run executed notebooks a second time, and compare their outputs with the first."""
+"""Run an executed notebook a second time, and compare its outputs with the first."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,31 +11,30 @@ from conftest import untraced
 _HERE = Path(__file__).parent
 
 
-def replay(names: tuple[str, ...], first: Path, folder: Path, finished: tuple[str, ...] = ()) -> None:
-    """Run notebooks of the build in `first` again, into `folder`, and let nbval compare all of their outputs.
+def replay(name: str, first: Path, folder: Path, reused: tuple[str, ...], same: tuple[str, ...]) -> None:
+    """Run a notebook of the build in `first` again, into `folder`, and let nbval compare all of its outputs.
 
-    A training among them whose outputs are in `folder` is reused, as every finished run is: it shows no progress bar.
-    Its cell is that which names one of `finished`.
+    It reads what the first run of the notebooks before it wrote. Of its own products those named in `reused`, finished
+    trainings, are there already, as after a kill: they are not trained again, and show no progress bar. The files
+    `same` must be equal, byte for byte.
     """
-    copies = []
-    for name in names:
-        text = (first / name / f"{name}.ipynb").read_text(encoding="utf-8")
-        notebook = nbformat.reads(text.replace(str(first), str(folder)), 4)
-        for cell in notebook.cells:
-            if any(call in cell.source for call in finished):
-                cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-        copies.append(folder.parent / f"{name}.ipynb")
-        nbformat.write(notebook, copies[-1])
+    for product in reused:
+        shutil.copytree(first / product, folder / product)
+    for earlier in first.iterdir():
+        if earlier.is_dir() and earlier.name != name and not (folder / earlier.name).exists():
+            (folder / earlier.name).symlink_to(earlier)
+    text = (first / name / f"{name}.ipynb").read_text(encoding="utf-8")
+    notebook = nbformat.reads(text.replace(str(first), str(folder)), 4)
+    for cell in notebook.cells:
+        if reused and " train(dataset" in cell.source:
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    copy = folder.parent / f"{name}.ipynb"
+    nbformat.write(notebook, copy)
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "--nbval", "--nbval-sanitize-with", str(_HERE / "nbval.cfg"),
-         "--nbval-cell-timeout", "600", "-p", "no:cacheprovider", "-q", "--rootdir", str(folder.parent),
-         *map(str, copies)],
+         "--nbval-cell-timeout", "600", "-p", "no:cacheprovider", "-q", "--rootdir", str(folder.parent), str(copy)],
         cwd=folder.parent, env={**untraced(), "PYTEST_ADDOPTS": ""}, capture_output=True, text=True,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-6000:]
-
-
-def assert_same_files(files: tuple[str, ...], first: Path, folder: Path) -> None:
-    """Check that files of the first run and of the second are equal, byte for byte."""
-    for file in files:
+    for file in same:
         assert (folder / file).read_bytes() == (first / file).read_bytes(), f"{file} differs"

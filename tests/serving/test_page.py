@@ -3,15 +3,21 @@
 import base64
 import json
 import os
+import re
 import shutil
+import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +43,9 @@ IMAGES = {
     "dark.png": encoded(NOISE // 8, "PNG"),
     "large.jpg": encoded(np.tile(NOISE, (8, 12, 1))),
     "broken.jpg": encoded(np.tile(NOISE, (8, 8, 1)))[:2000],
+    "whole.bmp": encoded(np.tile(NOISE, (32, 32, 1)), "BMP"),  # 3 MB, more than the buffers of a connection hold
+    "huge.bmp": bytes(20 * 2**20 + 1),
+    **{f"{i}.png": encoded(NOISE // 4 + i % 128, "PNG") for i in range(300)},
 }
 pytestmark = pytest.mark.slow
 WORDS = {"FAKE": "AI-generated", "REAL": "Camera image", "UNSURE": "Unsure"}
@@ -123,6 +132,22 @@ def chrome() -> Iterator[webdriver.Chrome]:
         browser.quit()
 
 
+@pytest.fixture
+def hurry(chrome: webdriver.Chrome) -> Iterator[None]:
+    """Make the page's seconds pass ten times as fast, and note how long it waits."""
+    added = chrome.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": HURRY})
+    yield
+    chrome.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+
+
+HURRY = """
+const [later, timeout] = [window.setTimeout, AbortSignal.timeout];
+window.waits = [];
+window.setTimeout = (call, delay) => { window.waits.push(delay / 1000); return later(call, delay / 10); };
+AbortSignal.timeout = (delay) => timeout.call(AbortSignal, delay / 10);
+"""
+
+
 class Page:
     """Use the open page as a person does."""
 
@@ -133,11 +158,16 @@ class Page:
 
     def files(self, *names: str) -> list[str]:
         for name in names:
-            (self.folder / name).write_bytes(IMAGES[name])
+            if not (self.folder / name).exists():  # Chromium does not read a chosen file that was written again
+                (self.folder / name).write_bytes(IMAGES[name])
         return [str(self.folder / name) for name in names]
 
-    def choose(self, *names: str) -> list[WebElement]:
+    def put(self, *names: str) -> None:
+        """Choose files, and do not wait."""
         self.chrome.find_element(By.ID, "files").send_keys("\n".join(self.files(*names)))
+
+    def choose(self, *names: str) -> list[WebElement]:
+        self.put(*names)
         return self.cards(len(names))
 
     def give(self, kind: str, *names: str) -> list[WebElement]:
@@ -163,7 +193,16 @@ class Page:
         return self.chrome.find_elements(By.CLASS_NAME, "card")
 
     def until(self, holds: Callable[[], Any]) -> Any:
-        return WebDriverWait(self.chrome, 20, 0.05).until(lambda _: holds())
+        return WebDriverWait(self.chrome, 30, 0.05).until(lambda _: holds())
+
+    def bar(self) -> str:
+        return self.chrome.find_element(By.ID, "progress-text").text
+
+    def click(self, name: str) -> None:
+        self.chrome.find_element(By.ID, name).click()
+
+    def shows(self, name: str) -> bool:
+        return self.chrome.find_element(By.ID, name).is_displayed()
 
     def log(self) -> str:
         return self.chrome.find_element(By.ID, "live").get_attribute("textContent")
@@ -314,6 +353,7 @@ return [...document.body.querySelectorAll("*")]
 """
 
 
+@pytest.mark.usefixtures("hurry")
 def test_a_busy_service_is_retried_automatically_and_then_by_hand(
     chrome: webdriver.Chrome, fallible: Fallible, tmp_path: Path
 ) -> None:
@@ -324,7 +364,7 @@ def test_a_busy_service_is_retried_automatically_and_then_by_hand(
     assert not card.find_element(By.CLASS_NAME, "alert").is_displayed()
     page.chrome.find_element(By.ID, "clear").click()
 
-    fallible.busy = 2
+    fallible.busy = 6
     (card,) = page.choose("noise.png")
     assert part(card, "alert") == "The queue is full."
     card.find_element(By.TAG_NAME, "button").click()
@@ -332,6 +372,7 @@ def test_a_busy_service_is_retried_automatically_and_then_by_hand(
     assert part(card, "prediction") in WORDS.values()
 
 
+@pytest.mark.usefixtures("hurry")
 def test_a_service_that_is_down_is_reported_and_can_come_back(
     chrome: webdriver.Chrome, fallible: Fallible, tmp_path: Path
 ) -> None:
@@ -345,3 +386,288 @@ def test_a_service_that_is_down_is_reported_and_can_come_back(
     card.find_element(By.TAG_NAME, "button").click()
     page.cards(1)
     assert part(card, "prediction") in WORDS.values()
+
+
+class Network(ThreadingHTTPServer):
+    """Stand between the browser and the service at `url`, and do to each prediction what `faults` says, in turn."""
+
+    daemon_threads = True
+
+    def __init__(self, url: str) -> None:
+        super().__init__(("127.0.0.1", 0), Hop)
+        self.service, self.url = url, f"http://127.0.0.1:{self.server_port}"
+        self.faults, self.health = list[str](), ""
+        self.seen: list[list[str]] = []  # the files of each prediction
+        self.now = self.most = 0  # predictions at the same time
+        self.lock, self.silent = threading.Lock(), threading.Event()
+        threading.Thread(target=self.serve_forever, args=[0.05], daemon=True).start()
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing about what a browser has given up."""
+
+
+class Hop(BaseHTTPRequestHandler):
+    """Pass one request on; its connection ends with it."""
+
+    server: Network
+
+    def do_GET(self) -> None:
+        self.answer(self.server.health if self.path == "/health" else "")
+
+    def do_POST(self) -> None:
+        network = self.server
+        with network.lock:
+            fault = network.faults.pop(0) if network.faults else ""
+            network.now += 1
+            network.most = max(network.most, network.now)
+        self.answer(fault)
+
+    def answer(self, fault: str = "") -> None:
+        size = int(self.headers.get("Content-Length", 0))
+        if fault == "cut the upload":
+            self.rfile.read(size // 2)
+            self.reset()
+            return
+        body = self.rfile.read(size)
+        if body:
+            self.server.seen.append(re.findall('filename="(.*?)"', body.decode("latin-1")))
+        if fault == "silence":
+            self.server.silent.wait()
+        elif fault.startswith("page"):
+            self.reply(int(fault.removeprefix("page ")), b"<!doctype html><p>Sorry", "text/html")
+        elif fault.startswith("JSON"):
+            self.reply(200, fault.removeprefix("JSON ").encode())
+        else:
+            headers = {name: value for name, value in self.headers.items() if name == "Content-Type"}
+            request = urllib.request.Request(self.server.service + self.path, body or None, headers)
+            try:
+                with urllib.request.urlopen(request) as reply:
+                    self.reply(reply.status, reply.read(), reply.headers["Content-Type"], fault == "cut the response")
+            except urllib.error.HTTPError as error:
+                self.reply(error.code, error.read())
+
+    def reply(self, status: int, content: bytes, kind: str = "application/json", cut: bool = False) -> None:
+        if self.command == "POST":
+            with self.server.lock:
+                self.server.now -= 1
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if cut else content)
+        if cut:
+            time.sleep(0.1)  # the browser has the head and half of the content
+            self.reset()
+
+    def reset(self) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        os.close(self.connection.detach())
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+@pytest.fixture
+def network(url: str) -> Iterator[Network]:
+    network = Network(url)
+    yield network
+    network.silent.set()
+    network.shutdown()
+    network.server_close()
+
+
+@pytest.fixture
+def relayed(chrome: webdriver.Chrome, network: Network, tmp_path: Path) -> Page:
+    """Open the page over a network that fails where a test says so."""
+    return Page(chrome, network.url, tmp_path)
+
+
+def all_classified(cards: list[WebElement]) -> bool:
+    return {part(card, "prediction") for card in cards} <= set(WORDS.values())
+
+
+def test_300_files_are_sent_one_by_one_while_the_page_can_be_used(relayed: Page, network: Network, url: str) -> None:
+    relayed.chrome.execute_script(LONGEST_BLOCK)
+    network.faults = ["", *[f"JSON {json.dumps(predict(url, 'noise.png'))}"] * 300]  # 300 saliency maps take a minute
+    names = [f"{i}.png" for i in range(300)]
+    relayed.put("broken.jpg", "huge.bmp", *names)
+    relayed.until(lambda: len(network.seen) > 5)
+    relayed.put("noise.png")
+    cards = relayed.cards(303)
+    assert relayed.chrome.execute_script("return window.longest") < 2000, "milliseconds in which nothing else could run"
+    assert relayed.bar() == "303 of 303 done, 2 without a prediction."
+    broken, huge = (relayed.chrome.find_element(By.CSS_SELECTOR, f".card:nth-child({n})") for n in (2, 3))
+    assert part(broken, "alert") == "The image is damaged: send a whole one."
+    sentence = "The file is too large: it has 20,971,521 bytes, the service accepts 20,971,520."
+    assert part(huge, "alert") == sentence
+    assert not relayed.shows("retry"), "another try would end the same"
+    assert len(cards) - 2 == len(relayed.chrome.find_elements(By.CSS_SELECTOR, ".REAL, .FAKE, .UNSURE"))
+    assert sorted(network.seen) == sorted([name] for name in ["broken.jpg", "noise.png", *names])
+    assert network.most <= 2
+
+
+LONGEST_BLOCK = """
+let last = performance.now();
+window.longest = 0;
+setInterval(() => {
+    window.longest = Math.max(window.longest, performance.now() - last);
+    last = performance.now();
+}, 20);
+"""
+
+
+FAULTS = {
+    "cut the upload": "The service does not answer.",
+    "cut the response": "The connection broke.",
+    "silence": "The service takes too long.",
+    "page 502": "Something else answers in place of the service (status 502).",
+    "page 200": "Something else answers in place of the service (status 200).",
+    "JSON null": "Something else answers in place of the service (status 200).",
+    'JSON {"detail": [{}]}': "Something else answers in place of the service (status 200).",
+}
+
+
+@pytest.mark.usefixtures("hurry")
+@pytest.mark.parametrize(("fault", "sentence"), FAULTS.items())
+def test_what_passes_is_tried_again(relayed: Page, network: Network, fault: str, sentence: str) -> None:
+    network.faults = [fault, fault]
+    cards = relayed.choose("whole.bmp", "noise.png", "dark.png", "large.jpg")
+    assert all_classified(cards)
+    assert f"{sentence} Trying again in 1 s." in relayed.log()
+    assert relayed.bar() == "4 of 4 done."
+
+
+@pytest.mark.usefixtures("hurry")
+@pytest.mark.parametrize("fault", ["cut the upload", "page 503"])
+def test_what_lasts_is_given_up_until_a_person_tries_again(relayed: Page, network: Network, fault: str) -> None:
+    sentence = FAULTS.get(fault, "Something else answers in place of the service (status 503).")
+    network.faults = [fault] * 100
+    cards = relayed.choose("whole.bmp", "noise.png", "dark.png")
+    assert {(part(card, "prediction"), part(card, "alert")) for card in cards} == {("No prediction", sentence)}
+    assert relayed.chrome.execute_script("return window.waits") == [1, 2, 4, 8, 10], "seconds"
+    assert relayed.bar() == "3 of 3 done, 3 without a prediction."
+    assert f": no prediction. {sentence}" in relayed.log()
+    network.faults = []
+    cards[2].find_element(By.TAG_NAME, "button").click()
+    relayed.cards(3)
+    assert [part(card, "prediction") in WORDS.values() for card in cards] == [False, False, True]
+    relayed.click("retry")
+    assert relayed.chrome.switch_to.active_element in cards[:2], "the focus is not lost with the button"
+    assert all_classified(relayed.cards(3))
+    assert not relayed.shows("retry")
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence", "again"),
+    [
+        ("page 413", "The file is too large for the service.", False),
+        ("page 404", "Something else answers in place of the service (status 404).", True),
+        ("page 500", "Something else answers in place of the service (status 500).", True),
+    ],
+)
+def test_a_refusal_is_not_repeated_and_concerns_one_file(
+    relayed: Page, network: Network, fault: str, sentence: str, again: bool
+) -> None:
+    network.faults = [fault]
+    cards = relayed.choose("noise.png", "dark.png", "large.jpg")
+    (failed,) = (card for card in cards if part(card, "prediction") == "No prediction")
+    assert part(failed, "alert") == sentence
+    assert failed.find_element(By.TAG_NAME, "button").is_displayed() == relayed.shows("retry") == again
+    assert all_classified([card for card in cards if card != failed])
+    assert len(network.seen) == 3
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_files_wait_for_a_service_that_restarts(chrome: webdriver.Chrome, tmp_path: Path, end: signal.Signals) -> None:
+    with running_later(free_port()) as (url, start):
+        first = start()
+        page = Page(chrome, url, tmp_path)
+        page.put(*(f"{i}.png" for i in range(40)))
+        page.until(lambda: int(page.bar().split()[0]) > 2)
+        first.send_signal(end)
+        first.wait(20)
+        page.until(lambda: "Trying again in" in page.bar())
+        assert not page.bar().startswith("40")
+        start()
+        cards = page.cards(40)
+        assert len(cards) == len(chrome.find_elements(By.CSS_SELECTOR, ".REAL, .FAKE, .UNSURE"))
+        assert page.bar() == "40 of 40 done."
+
+
+@contextmanager
+def running_later(port: int) -> Iterator[tuple[str, Callable[[], subprocess.Popen]]]:
+    """Give the address of a service, and what starts it in a new process: at once, since the process has all loaded."""
+    processes = [
+        subprocess.Popen([sys.executable, "-c", LATER, str(port)], cwd=ROOT, stdin=subprocess.PIPE) for _ in range(2)
+    ]
+    waiting = iter(processes)
+
+    def start() -> subprocess.Popen:
+        process = next(waiting)
+        process.stdin.close()
+        wait_for(f"http://127.0.0.1:{port}")
+        return process
+
+    try:
+        yield f"http://127.0.0.1:{port}", start
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+LATER = """
+import sys, uvicorn
+from lib.serving.app import create_app
+app = create_app()
+sys.stdin.read()
+uvicorn.run(app, port=int(sys.argv[1]), log_level="error")
+"""
+
+
+def test_files_wait_while_the_browser_is_offline(page: Page) -> None:
+    page.chrome.set_network_conditions(offline=True, latency=0, throughput=-1)
+    page.put("noise.png", "dark.png")
+    page.until(lambda: "The service does not answer. Trying again in" in page.bar())
+    page.chrome.delete_network_conditions()
+    assert all_classified(page.cards(2))
+    page.chrome.get_log("browser")  # that there was no connection
+
+
+def test_the_training_data_are_named_once_the_service_answers(
+    chrome: webdriver.Chrome, network: Network, tmp_path: Path
+) -> None:
+    network.health = "page 502"
+    page = Page(chrome, network.url, tmp_path)
+    name = lambda: chrome.find_element(By.ID, "data").text  # noqa: E731
+    page.until(lambda: name() == "data that the service does not name now")
+    network.health = ""
+    page.choose("noise.png")
+    page.until(lambda: name() == "CIFAKE")
+
+
+def test_all_can_be_removed_while_files_wait(relayed: Page, network: Network) -> None:
+    network.faults = ["silence"] * 2
+    relayed.put(*(f"{i}.png" for i in range(20)))
+    relayed.until(lambda: not network.faults)
+    relayed.click("clear")
+    relayed.cards(0)
+    assert all_classified(relayed.choose("noise.png", "dark.png")), "the requests in progress were ended"
+    assert relayed.bar() == "2 of 2 done."
+    assert sorted(network.seen[2:]) == [["dark.png"], ["noise.png"]]
+
+
+def test_the_same_file_again_and_files_that_are_gone_or_changed(
+    relayed: Page, network: Network, tmp_path: Path
+) -> None:
+    network.faults = ["page 503"] * 2
+    relayed.put("noise.png", "dark.png", "large.jpg", "broken.jpg")
+    (tmp_path / "large.jpg").unlink()
+    (tmp_path / "broken.jpg").write_bytes(IMAGES["large.jpg"])
+    relayed.put("noise.png")
+    cards = relayed.cards(5)
+    names = [part(card, "name").partition(",")[0] for card in cards]
+    assert names == ["noise.png", "noise.png", "dark.png", "large.jpg", "broken.jpg"]
+    assert all_classified(cards[:3])
+    sentence = "The file cannot be read. Is it a folder, or was it changed, moved or removed?"
+    assert [part(card, "alert") for card in cards[3:]] == [sentence, sentence]
