@@ -126,7 +126,8 @@ def chrome() -> Iterator[webdriver.Chrome]:
         options.add_argument("--no-sandbox")  # which Chromium refuses to set up for root
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     with tempfile.TemporaryDirectory() as folder:  # where Chromium leaves its socket behind
-        browser = webdriver.Chrome(options, Service(executable_path=driver, env={**os.environ, "TMPDIR": folder}))
+        own = {"TMPDIR": folder, "XDG_CONFIG_HOME": folder}
+        browser = webdriver.Chrome(options, Service(executable_path=driver, env={**os.environ, **own}))
         browser.execute_cdp_cmd("Page.enable", {})
         yield browser
         browser.quit()
