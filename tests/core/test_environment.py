@@ -126,6 +126,7 @@ sys.meta_path.insert(0, Refuse())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("group", "code"),
     [

@@ -18,6 +18,7 @@ def test_p_value_is_that_of_scipy(size: int, digits: int) -> None:
     assert DriftTest(reference).p_value(batch) == pytest.approx(min(1.0, 5 * least))
 
 
+@pytest.mark.slow
 def test_false_positives_are_no_more_than_stated_and_drift_is_detected() -> None:
     rng = np.random.default_rng(0)
     mix = rng.normal(size=(40, 40))

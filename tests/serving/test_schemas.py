@@ -2,6 +2,7 @@
 
 import hypothesis
 import numpy as np
+import pytest
 import schemathesis
 from conftest import encoded
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ schemathesis.openapi.format("binary", st.just(IMAGE) | st.binary())
 schema = schemathesis.openapi.from_asgi("/openapi.json", APP)
 
 
+@pytest.mark.slow
 @schema.parametrize()
 @hypothesis.settings(
     max_examples=40, derandomize=True, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck)
