@@ -1,7 +1,5 @@
 """The LightningDataModule: training and validation batches of a packed dataset."""
 
-import warnings
-
 import numpy as np
 import pytorch_lightning as pl
 import torch
@@ -12,7 +10,7 @@ from lib import CLASSES
 from lib.core.errors import InputError
 from lib.data.batches import Batches, TrainBatch, load_tensors
 from lib.data.cutmix import cutmix
-from lib.data.dataset import PackedDataset
+from lib.data.dataset import PackedDataset, sample_size
 from lib.training.distillation import Teacher
 from lib.training.hard_examples import HardExampleSampler
 from lib.training.settings import Settings
@@ -36,14 +34,9 @@ class PackedDataModule(pl.LightningDataModule):
         super().__init__()
         self.dataset, self.settings, self.teacher = dataset, settings, teacher
         indices = dataset.indices("train")
-        if settings.max_train_samples > len(indices):
-            warnings.warn(
-                f"max_train_samples is {settings.max_train_samples}, but the dataset has {len(indices)} training "
-                "images: all of them are used",
-                stacklevel=2,
-            )
+        n = sample_size("max_train_samples", settings.max_train_samples, len(indices))
         # The subset does not depend on the seed: runs that differ in nothing else train on the same images.
-        self.train_indices = np.random.default_rng(0).permutation(indices)[: settings.max_train_samples or None]
+        self.train_indices = np.random.default_rng(0).permutation(indices)[:n]
         for name, chosen in (("training", self.train_indices), ("validation", dataset.indices("val"))):
             missing = set(range(len(CLASSES))) - set(dataset.records["label"].to_numpy()[chosen])
             if missing:

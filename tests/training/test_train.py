@@ -211,9 +211,7 @@ def test_wandb_offline_writes_a_run_to_sync(
 
 
 def test_more_samples_than_there_are_takes_all(sample_dataset: PackedDataset) -> None:
-    with pytest.warns(
-        UserWarning, match=r"max_train_samples is 9999, but the dataset has 2700 .* all of them are used"
-    ):
+    with pytest.warns(UserWarning, match=r"max_train_samples is 9,999, but there are 2,700 images: all are used"):
         data = PackedDataModule(sample_dataset, settings(max_train_samples=9999))
     assert sorted(data.train_indices) == sample_dataset.indices("train").tolist()
 
