@@ -85,7 +85,9 @@ def assert_inside(folder: Path, *others: Path) -> None:
     assert any("O_RDONLY" in line for line in lines), "strace has seen something"
     assert contacts(lines) == []
     allowed = (*SYSTEM, *(f"{path.resolve()}/" for path in (folder, ROOT, Path(sys.prefix), *others)))
-    assert {path for path in written(lines) if not f"{path}/".startswith(allowed)} == set()
+    outside = {path for path in written(lines) if not f"{path}/".startswith(allowed)}
+    # W&B's socket goes to /tmp where TMPDIR's name is too long for one, and is removed in the end.
+    assert {path for path in outside if not path.startswith("/tmp/wandb-") or Path(path).exists()} == set()
 
 
 @pytest.fixture
