@@ -49,7 +49,7 @@ trap 'clean; rm -rf "$scratch"' EXIT
 for target in "${@:-api lab build}"; do
     for one in $target; do
         echo "== $one"
-        buildah build --quiet --format docker --target "$one" --tag "cifake-$one" .
+        buildah build --quiet --layers --format docker --target "$one" --tag "cifake-$one" .
         container=$(buildah from "cifake-$one")
         "use_$one"
         clean

@@ -34,7 +34,6 @@ from lib.serving.metrics import Metrics, MetricsMiddleware
 from lib.serving.schemas import ERRORS, FILE, FILES, Answer, Explain, Refusal, Unsure, form
 from lib.serving.settings import Settings, read_settings
 
-_SMALL_BODY = 16 * 2**10  # bytes
 Outcome = tuple[DecodedImage, float] | InputError  # an image and the margin between its logits, or why there is none
 
 
@@ -199,6 +198,4 @@ async def metrics(request: Request) -> Response:
 
 
 async def _files(request: Request, most: int) -> list[bytes]:
-    """Return the files of the form, read in a thread where that takes long."""
-    given = request.headers.get("content-type", ""), request.scope["body"], most
-    return form_files(*given) if len(given[1]) <= _SMALL_BODY else await asyncio.to_thread(form_files, *given)
+    return await form_files(request.headers.get("content-type", ""), request.scope["body"], most)

@@ -10,7 +10,7 @@ from lib.serving.errors import refusal
 
 
 class BodyLimit:
-    """Pass a request on with its whole body, as `scope["body"]`.
+    """Pass a request on with its whole body, as the chunks `scope["body"]`.
 
     Refuses with 413 a body of more than `max_body` bytes, announced or counted; with 408 one that takes more than
     `timeout` seconds, and closes its connection; with 503 one that brings the bodies in memory to more than `memory`
@@ -32,7 +32,7 @@ class BodyLimit:
         except ClientDisconnect:
             pass
         else:
-            scope["body"] = b"".join(chunks)
+            scope["body"] = chunks
             await self.app(scope, receive, send)
         finally:
             self._held -= sum(map(len, chunks))
@@ -47,9 +47,10 @@ class BodyLimit:
                     message = await receive()
                     if message["type"] != "http.request":
                         raise ClientDisconnect
-                    chunks.append(message.get("body", b""))
-                    size += len(chunks[-1])
-                    self._held += len(chunks[-1])
+                    if chunk := message.get("body"):
+                        chunks.append(chunk)
+                        size += len(chunk)
+                        self._held += len(chunk)
                     if self._held > self.memory:
                         detail = "too many large bodies at once: try again in a second"
                         raise HTTPException(503, detail, {"Retry-After": "1"})

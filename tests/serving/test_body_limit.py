@@ -11,7 +11,7 @@ from lib.serving.body_limit import BodyLimit
 
 async def length(scope: Scope, receive: Receive, send: Send) -> None:
     """Respond with the number of bytes of the body."""
-    await PlainTextResponse(str(len(scope["body"])))(scope, receive, send)
+    await PlainTextResponse(str(len(b"".join(scope["body"]))))(scope, receive, send)
 
 
 async def post(limit: BodyLimit, chunks: AsyncIterator[bytes], *headers: tuple[bytes, bytes]) -> list[Message]:

@@ -1,5 +1,8 @@
 """The form of a request: file names play no part, and each mistake has a sentence of its own."""
 
+import asyncio
+from collections.abc import Sequence
+
 import pytest
 from fastapi import HTTPException
 
@@ -7,6 +10,12 @@ from lib.serving.form import form_files
 
 MULTIPART = "multipart/form-data; boundary=cut"
 IMAGE = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\r\n--cu\r\n"  # bytes of a kind that images have
+
+
+def files_of(content_type: str, body: bytes, most: int, size: int = 2**20) -> Sequence[bytes]:
+    """Return the files of a form that arrives in chunks of `size` bytes."""
+    chunks = [body[k : k + size] for k in range(0, len(body), size)]
+    return asyncio.run(form_files(content_type, chunks, most))
 
 
 def part(disposition: bytes, content: bytes = IMAGE) -> bytes:
@@ -32,12 +41,13 @@ def part(disposition: bytes, content: bytes = IMAGE) -> bytes:
     ids=lambda it: it[:40].decode("ascii", "backslashreplace"),
 )
 def test_an_image_is_read_whatever_its_name(disposition: bytes) -> None:
-    assert form_files(MULTIPART, part(disposition) + b"--cut--\r\n", 1) == [IMAGE]
+    assert files_of(MULTIPART, part(disposition) + b"--cut--\r\n", 1) == [IMAGE]
 
 
-def test_other_parts_are_ignored_and_order_is_kept() -> None:
+@pytest.mark.parametrize("size", [1, 2, 5, 50, 2**20])
+def test_other_parts_are_ignored_and_order_is_kept(size: int) -> None:
     body = part(b'name="data"', IMAGE + b"1") + part(b'name="note"', b"text") + part(b'name="data"; filename="t"', b"2")
-    assert form_files(MULTIPART, body + b"--cut--", 3) == [IMAGE + b"1", b"2"]
+    assert files_of(MULTIPART, body + b"--cut--", 3, size) == [IMAGE + b"1", b"2"]
 
 
 WHOLE = part(b'name="data"; filename="x.jpg"') + b"--cut--\r\n"
@@ -59,15 +69,32 @@ MISTAKES = {
 }
 
 
+@pytest.mark.parametrize("size", [2**20, 7])
 @pytest.mark.parametrize(("content_type", "body", "sentence"), MISTAKES.values(), ids=MISTAKES)
-def test_each_mistake_has_a_sentence(content_type: str, body: bytes, sentence: str) -> None:
+def test_each_mistake_has_a_sentence(content_type: str, body: bytes, sentence: str, size: int) -> None:
     with pytest.raises(HTTPException) as refused:
-        form_files(content_type, body, 8)
+        files_of(content_type, body, 8, size)
     assert refused.value.status_code == 422
     assert sentence in refused.value.detail
 
 
 def test_a_thousand_parts_are_refused_at_the_first_too_many() -> None:
     with pytest.raises(HTTPException) as refused:
-        form_files(MULTIPART, 1000 * part(b'name="data"'), 8)
+        files_of(MULTIPART, 1000 * part(b'name="data"'), 8)
     assert (refused.value.status_code, refused.value.detail) == (413, "the form has more than 8 parts: send fewer")
+
+
+def test_others_have_their_turn_while_a_large_form_is_read() -> None:
+    turns = 0
+
+    async def read() -> None:
+        nonlocal turns
+        body = part(b'name="data"', bytes(100_000)) + b"--cut--"
+        reading = asyncio.create_task(form_files(MULTIPART, [body[k : k + 1000] for k in range(0, len(body), 1000)], 1))
+        while not reading.done():
+            turns += 1
+            await asyncio.sleep(0)
+        assert reading.result() == [bytes(100_000)]
+
+    asyncio.run(read())
+    assert turns >= 100
