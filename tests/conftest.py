@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from filelock import FileLock
 from PIL import Image
 
@@ -21,9 +22,14 @@ from lib.data.packing import pack_dataset
 from lib.data.source import open_source
 from lib.training.settings import Settings
 
+torch.set_num_threads(1)  # tests run side by side
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the build of the sample, and end with what needs it: two processes then never wait for each other."""
+    """Begin with the build of the sample, and end with what needs it: two processes then never wait for each other.
+
+    pytest-xdist keeps this order with --no-loadscope-reorder.
+    """
 
     def turn(item: pytest.Item) -> int:
         if item.path.name == "test_pipeline.py":
@@ -59,8 +65,13 @@ def sample_build(shared: Path) -> Path:
         if not (outputs / "report.html").is_file():
             # test_outside.py looks at what is left there; elsewhere such paths are too long for sockets.
             env = empty_home(shared / "build") if sys.platform == "linux" else {}
-            ploomber("build", "--env--outputs", str(outputs), prefix=traced(shared / "build"), **env)
+            ploomber("build", *sample_options(outputs), prefix=traced(shared / "build"), **env)
     return outputs
+
+
+def sample_options(outputs: Path) -> tuple[str, ...]:
+    """Return the options of a build of the sample into `outputs`, on one thread: tests run beside it."""
+    return "--env--outputs", str(outputs), "--env--threads", "1"
 
 
 def empty_home(folder: Path) -> dict[str, str]:

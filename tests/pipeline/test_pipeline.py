@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ploomber
+from conftest import ploomber, sample_options
 
 from lib.core.errors import InputError
 from lib.core.files import ROOT, project_path, read_json
@@ -98,11 +98,11 @@ def test_served_variant_keeps_the_accuracy(sample_build: Path) -> None:
 
 
 def test_second_build_runs_nothing(sample_build: Path) -> None:
-    assert ran(ploomber("build", "--env--outputs", str(sample_build))) == dict.fromkeys(TASKS, False)
+    assert ran(ploomber("build", *sample_options(sample_build))) == dict.fromkeys(TASKS, False)
 
 
 def test_changed_parameter_makes_dependent_tasks_outdated(sample_build: Path) -> None:
-    here = ("--env--outputs", str(sample_build))
+    here = sample_options(sample_build)
     assert outdated(*here) == set()
     assert outdated(*here, "--env--vgg_epochs", "9") == {"05_compare_vgg", "report"}
     assert outdated(*here, "--env--max_accuracy_drop", "9") == {"06_export", "report"}
@@ -115,10 +115,10 @@ def test_edit_in_lib_makes_dependent_tasks_outdated(sample_build: Path, tmp_path
     for name in ("pipeline.yaml", "env.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     here = {"cwd": tmp_path, "PYTHONPATH": str(tmp_path)}
-    assert outdated("--env--outputs", str(sample_build), **here) == set()
+    assert outdated(*sample_options(sample_build), **here) == set()
     module = tmp_path / "lib" / "sweep" / "engine.py"
     module.write_text(module.read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
-    assert outdated("--env--outputs", str(sample_build), **here) == {"03_sweep", "report"}
+    assert outdated(*sample_options(sample_build), **here) == {"03_sweep", "report"}
 
 
 @pytest.mark.parametrize("profile", ["cpu", "gpu"])
