@@ -1,8 +1,4 @@
-# docker build --target lab|build|api .    On a machine with an NVIDIA GPU add --build-arg DEVICE=cuda.
-# The lock's torch needs its CUDA libraries even to be imported, and runs on a CPU with them: the packages are
-# the same. The argument says which profile is the default, and whether the container asks for the GPUs.
-ARG DEVICE=cpu
-
+# docker build --target lab|build|api .    On a machine with an NVIDIA GPU add --build-arg GPU=1.
 FROM python:3.12-slim-bookworm AS python
 ENV VIRTUAL_ENV=/opt/venv PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
 RUN useradd --create-home --uid 1000 cifake && mkdir /cifake && chown cifake /cifake
@@ -34,23 +30,18 @@ FROM installer AS project
 RUN uv pip install --no-cache --require-hashes --compile-bytecode -r requirements.txt
 COPY --chown=cifake . .
 RUN uv pip install --no-cache --no-deps --no-build-isolation --editable .
+# The lock's torch needs its CUDA libraries even to be imported, and runs on a CPU with them: the packages are
+# the same. GPU says which profile is the default, and whether the container asks for the GPUs.
+ARG GPU
 # A user of another number has no name and no home of its own.
 ENV JUPYTER_CONFIG_DIR=/cifake/.jupyter PLOOMBER_STATS_ENABLED=false PLOOMBER_VERSION_CHECK_DISABLED=1 \
-    PLOOMBER_HOME_DIR=/tmp/ploomber USER=cifake HOME=/tmp
+    PLOOMBER_HOME_DIR=/tmp/ploomber USER=cifake HOME=/tmp PLOOMBER_ENV_FILENAME=env.${GPU:+gpu.}yaml \
+    NVIDIA_VISIBLE_DEVICES=${GPU:+all} NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 1000
 
-FROM project AS on-cpu
-ENV PLOOMBER_ENV_FILENAME=env.yaml
-
-FROM project AS on-cuda
-ENV PLOOMBER_ENV_FILENAME=env.gpu.yaml NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
-
-# hadolint ignore=DL3006
-FROM on-${DEVICE} AS device
-
-FROM device AS lab
+FROM project AS lab
 EXPOSE 8888
 CMD ["jupyter", "lab", "--ip=0.0.0.0", "--no-browser"]
 
-FROM device AS build
+FROM project AS build
 CMD ["ploomber", "build"]

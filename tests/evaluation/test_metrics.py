@@ -2,7 +2,6 @@
 
 import json
 
-import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
@@ -202,10 +201,9 @@ def test_percent() -> None:
 
 def test_schema_has_the_version_that_is_written() -> None:
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    jsonschema.Draft202012Validator.check_schema(schema)
     assert schema["properties"]["schema_version"]["const"] == SCHEMA_VERSION
     assert schema["required"] == list(schema["properties"])
     released = read_json(project_path("outputs/reference/metrics.json"))
     assert check_metrics(released) is released
-    with pytest.raises(InputError, match=r"departs from metrics.schema.json at \$.schema_version"):
+    with pytest.raises(InputError, match=r"metrics.json.schema_version must be"):
         check_metrics(released | {"schema_version": SCHEMA_VERSION + 1})

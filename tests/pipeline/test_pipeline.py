@@ -52,9 +52,9 @@ def test_metrics_match_their_schema(sample_build: Path) -> None:
     assert metrics["robustness"]["clean"]["accuracy"]["n"] == 150
     broken = copy.deepcopy(metrics)
     broken["object_class"]["cat"]["recall"]["FAKE"]["value"] = "much"
-    with pytest.raises(InputError, match=r"departs from metrics.schema.json at \$.object_class.cat.recall.FAKE.value"):
+    with pytest.raises(InputError, match=r"metrics.json.object_class.cat.recall.FAKE.value must be"):
         check_metrics(broken)
-    with pytest.raises(InputError, match="'calibration' is a required property"):
+    with pytest.raises(InputError, match="must contain .*'calibration'"):
         check_metrics({key: value for key, value in metrics.items() if key != "calibration"})
 
 
