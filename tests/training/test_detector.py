@@ -11,9 +11,13 @@ from lib.training.detector import Detector
 N = 16
 
 
-@pytest.mark.parametrize("muon_lr", [0.1, 0.0], ids=["muon", "adamw"])
+@pytest.mark.parametrize(
+    "optimiser",
+    [{"muon_lr": 0.1}, {"muon_lr": 0.0}, {"muon_lr": 0.0, "optimizer": "sgd", "lr": 0.05}],
+    ids=["muon", "adamw", "sgd"],
+)
 @pytest.mark.parametrize("network", ["plain_16_32", "texture_net_tiny"])
-def test_overfits_one_batch_of_random_labels(network: str, muon_lr: float) -> None:
+def test_overfits_one_batch_of_random_labels(network: str, optimiser: dict[str, object]) -> None:
     torch.manual_seed(0)
     images = torch.randint(0, 256, (N, 3, 32, 32), dtype=torch.uint8)
     labels = torch.randint(0, 2, (N,))  # independent of the images: they can only be memorised
@@ -21,7 +25,7 @@ def test_overfits_one_batch_of_random_labels(network: str, muon_lr: float) -> No
     batch = TrainBatch(images, targets, torch.arange(N), torch.ones(N), torch.ones(N, dtype=torch.bool))
     model = build_network(network, [127.5] * 3, [74.0] * 3)
     model.init_whitening(images)
-    detector = Detector(model, settings(network=network, muon_lr=muon_lr))
+    detector = Detector(model, settings(network=network, **optimiser))
     optimizer = detector.optimizer()
     for _ in range(25):
         outputs = detector.losses(batch)
