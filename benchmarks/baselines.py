@@ -244,9 +244,10 @@ def pair(result: dict[str, Any]) -> tuple[str, str]:
 
 
 def slowdown(results: dict[str, dict[str, Any]]) -> float:
-    """Return by how much runs have been slower than the speed runs of the same network and recipe, at most."""
+    """Return by how much longer runs have been slower than the speed runs of the same network and recipe, at most."""
     alone = {pair(result): result["images_per_second"] for result in results.values() if result["stage"] == "speed"}
-    others = [result for result in results.values() if result["stage"] != "speed" and pair(result) in alone]
+    longer = [result for result in results.values() if result["epochs"] >= TUNING_EPOCHS]
+    others = [result for result in longer if result["stage"] != "speed" and pair(result) in alone]
     return max([1.0, *(alone[pair(result)] / result["images_per_second"] for result in others)])
 
 
@@ -267,12 +268,12 @@ def open_or_pack(archive: str, folder: Path, limit: int) -> PackedDataset:
 
 
 def thinned(source: Source, limit: int) -> Source:
-    """Return a source of `limit` images of train and of test, spread evenly over the files of each class."""
-    records = []
+    """Return a source of `limit` images of train and of test, as many of each class, drawn at random."""
+    rng, records = np.random.default_rng(0), []
     for split in ("train", "test"):
         for label in (0, 1):
             part = [record for record in source.records if (record.split, record.label) == (split, label)]
-            records += part[:: max(1, 2 * len(part) // limit)]
+            records += [part[i] for i in sorted(rng.permutation(len(part))[: limit // 2])]
     return replace(source, records=tuple(records))
 
 
@@ -315,9 +316,11 @@ def main() -> None:
 
     end = time.monotonic() + arguments.deadline
     lab = Lab(arguments)
+    lab.archive()
     announced: set[str] = set()
     while found := next_run(lab, runs, end - time.monotonic(), announced):
         run, settings = found
+        runs.remove(run)
         try:
             lab.execute(run, settings)
         except Exception:
