@@ -18,6 +18,7 @@ run), baselines.tar.gz and weights.tar.gz are renewed there after each run.
 import argparse
 import gc
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -186,6 +187,7 @@ class Lab:
             result |= self.evaluate(network, folder, corruptions=CORRUPTIONS if run.stage == "full" else ())
         result["wall_seconds"] = time.perf_counter() - start
         write_json(folder / "result.json", result)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # up to 360 MB
         tested = f", test {100 * result['test']['value']:.2f} %" if "test" in result else ""
         print(f"{run.name}: {result['wall_seconds']:.0f} s, {result['images_per_second']:,.0f} images/s, "
               f"{settings.epochs} epochs, validation {100 * result['val_acc']:.2f} %{tested}")  # fmt: skip
