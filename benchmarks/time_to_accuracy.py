@@ -33,12 +33,13 @@ from lib.data.source import Source, open_source
 from lib.evaluation.metrics import evaluate
 from lib.evaluation.predictions import predict
 from lib.models.networks import NETWORKS, Network, build_network, count_macs, count_parameters
+from lib.training.baselines import RECIPES
 from lib.training.detector import Detector
 from lib.training.settings import Settings
 from lib.training.train import train
 
 FOLDER = ROOT / "outputs" / "benchmarks"
-BASELINE = {"images": 80_000, "batch_size": 128, "epochs": 70, "lr": 0.00572, "dropout": 0.158, "workers": 2}
+BASELINE = {**RECIPES["cnn_baseline"], "images": 80_000, "workers": 2}
 
 
 def main() -> None:

@@ -18,9 +18,11 @@
 network = "texture_net"  # type: str a name from lib.models.networks
 epochs = 8  # type: int
 batch_size = 128  # type: int images a step, on all devices together
-muon_lr = 0.1  # type: float peak learning rate of Muon on the convolution filters (0: AdamW for everything)
-lr = 0.004  # type: float peak learning rate of AdamW on all other parameters
-weight_decay = 0.02  # type: float weight decay of AdamW, on convolutions and linear layers
+muon_lr = 0.1  # type: float peak learning rate of Muon on the convolution filters (0: the optimizer for everything)
+lr = 0.004  # type: float peak learning rate of the optimizer on all other parameters
+weight_decay = 0.02  # type: float weight decay of the optimizer, on convolutions and linear layers
+optimizer = "adamw"  # type: str adamw, or sgd with Nesterov momentum and muon_lr 0
+schedule = "one_cycle"  # type: str of the learning rates: one_cycle, or constant at their peaks
 dropout = 0.0  # type: float dropout probability before the last layer
 label_smoothing = 0.0  # type: float probability mass spread over both classes
 flip = True  # type: bool random horizontal flip, probability 0.5

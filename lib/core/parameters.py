@@ -33,6 +33,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "max_accuracy_drop": (0, 100), "rounds": (2, 10_000), "workers": (1, 1024), "jobs": (0, 1024), "threads": (0, 4096),
 }  # fmt: skip
 CHOICES: dict[str, tuple[str, ...]] = {
+    "optimizer": ("adamw", "sgd"), "schedule": ("one_cycle", "constant"),
     "precision": ("float32", "bfloat16"), "accelerator": ("auto", "cpu", "gpu"), "engine": ("local", "wandb"),
     "wandb": WANDB_MODES,
 }  # fmt: skip

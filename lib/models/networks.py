@@ -159,8 +159,15 @@ def _plain(*widths: int, residual: bool = False) -> Callable[[float], nn.Sequent
 
 
 def _vgg16_bn(dropout: float) -> nn.Sequential:
-    """Build VGG16 with batch normalisation: torchvision's convolutions, and one linear layer for 32×32 inputs."""
-    return nn.Sequential(vgg16_bn(weights=None).features, nn.Flatten(), nn.Dropout(dropout), nn.Linear(512, 2))
+    """Build VGG16 with batch normalisation: torchvision's convolutions, and one linear layer for 32×32 inputs.
+
+    The convolutions have no biases, which the batch normalisation that follows would subtract again.
+    """
+    features = vgg16_bn(weights=None).features
+    for layer in features:
+        if isinstance(layer, nn.Conv2d):
+            layer.bias = None
+    return nn.Sequential(features, nn.Flatten(), nn.Dropout(dropout), nn.Linear(512, 2))
 
 
 NETWORKS: dict[str, Callable[[float], nn.Sequential]] = {

@@ -9,15 +9,17 @@ from lib.data.batches import TrainBatch
 from lib.training.cuda_graph import GraphedStep
 from lib.training.muon import Muon
 from lib.training.settings import Settings
+from lib.training.sgd import SGD
 
 
 class Detector(pl.LightningModule):
-    """Train a network on TrainBatch (lib.data.batches) with Muon and AdamW under a one-cycle learning rate.
+    """Train a network on TrainBatch (lib.data.batches) with Muon, AdamW or SGD.
 
-    Muon optimises the filters of convolutions, AdamW all other parameters; AdamW optimises everything if `muon_lr` is
-    0. The learning rates rise linearly over the first tenth of all steps and fall linearly to near 0 (Smith & Topin
-    2018, arXiv 1708.07120). Weight decay applies to AdamW's parameters except norms and biases. On a single GPU, steps
-    run as CUDA graphs (lib.training.cuda_graph). A single step has the maximum rates.
+    Muon optimises the filters of convolutions, AdamW all other parameters; AdamW or SGD optimises everything if
+    `muon_lr` is 0. With the schedule "one_cycle" the learning rates rise linearly over the first tenth of all steps and
+    fall linearly to near 0 (Smith & Topin 2018, arXiv 1708.07120); a single step has the maximum rates. Weight decay
+    applies to the parameters of AdamW or SGD except norms and biases. On a single GPU, steps run as CUDA graphs
+    (lib.training.cuda_graph).
     """
 
     def __init__(self, network: nn.Module, settings: Settings) -> None:
@@ -25,6 +27,7 @@ class Detector(pl.LightningModule):
         self.network, self.seed, self.label_smoothing = network, settings.seed, settings.label_smoothing
         self.muon_lr, self.lr = settings.muon_lr, settings.lr
         self.weight_decay, self.aux_loss_weight = settings.weight_decay, settings.aux_loss_weight
+        self.optimizer_name, self.schedule = settings.optimizer, settings.schedule
 
     def setup(self, stage: str) -> None:
         self.automatic_optimization = not on_one_gpu(self.trainer)
@@ -50,7 +53,8 @@ class Detector(pl.LightningModule):
         else:
             # The step updates the weights itself and leaves no gradients.
             outputs = self.optimizers().step(lambda: self.step(batch))
-            self.lr_schedulers().step()
+            if schedule := self.lr_schedulers():
+                schedule.step()
         self.sums += outputs["sums"]
         if self.trainer.is_last_batch:
             loss, correct, n = self.sums
@@ -91,7 +95,7 @@ class Detector(pl.LightningModule):
     def configure_optimizers(self) -> dict[str, object]:
         optimizer = self.optimizer()
         steps = int(self.trainer.estimated_stepping_batches)
-        if steps < 2:  # of few images: there is nothing to schedule
+        if self.schedule == "constant" or steps < 2:  # of few images: there is nothing to schedule
             return {"optimizer": optimizer}
         max_lrs = [group["lr"] for group in optimizer.param_groups]
         warm_up = max(0.1, 1.5 / steps)  # a warm-up of no step at all would divide by zero
@@ -112,6 +116,8 @@ class Detector(pl.LightningModule):
         ]
         if filters:
             return Muon(filters, groups, self.muon_lr, self.lr, self.weight_decay)
+        if self.optimizer_name == "sgd":
+            return SGD(groups, self.lr, self.weight_decay)
         return torch.optim.AdamW(groups, self.lr, weight_decay=self.weight_decay)
 
 

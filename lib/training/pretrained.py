@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
-from torchvision.models import VGG16_BN_Weights
+from torchvision.models import VGG16_BN_Weights, vgg16_bn
 
 from lib.core.errors import InputError
 from lib.core.files import project_path, write_json
@@ -31,6 +31,8 @@ _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet,
 def imagenet_weights(where: str) -> dict[str, Tensor]:
     """Return the ImageNet weights of VGG16-BN's convolutions, as a state dict of the network `vgg16_bn`.
 
+    The biases of torchvision's convolutions, which this network lacks, are subtracted from the running means of the
+    batch normalisation that follows each: the outputs stay the same.
     `where` is a file of torchvision's `vgg16_bn`, or "download". Raises InputError if they cannot be loaded.
     """
     remedy = f"set vgg_weights to a file of torchvision's vgg16_bn, or to {DOWNLOAD!r} to fetch them from the internet"
@@ -43,13 +45,17 @@ def imagenet_weights(where: str) -> dict[str, Tensor]:
             state = torch.load(project_path(where), map_location="cpu", weights_only=True)
     except Exception as error:  # a download or a file can fail in any way; the comparison continues without it
         raise InputError(f"{where} gave no weights ({type(error).__name__}): {remedy}") from None
-    layers = build_network("vgg16_bn", _MEAN, _STD).backbone[0].state_dict()
+    layers = vgg16_bn(weights=None).features.state_dict()
     if not isinstance(state, dict) or any(
         not hasattr(found := state.get(f"features.{key}"), "shape") or found.shape != layer.shape
         for key, layer in layers.items()
     ):
         raise InputError(f"{where} does not hold the weights of torchvision's vgg16_bn: {remedy}")
-    return {f"backbone.0.{key}": state[f"features.{key}"] for key in layers}
+    weights = {key: state[f"features.{key}"] for key in layers}
+    for key in [key for key in weights if key.endswith("running_mean")]:
+        norm = int(key.partition(".")[0])
+        weights[key] = weights[key] - weights.pop(f"{norm - 1}.bias")
+    return {f"backbone.0.{key}": value for key, value in weights.items()}
 
 
 def fit_frozen(dataset: PackedDataset, init_state_dict: dict[str, Tensor], settings: Settings, folder: Path) -> Network:

@@ -15,7 +15,8 @@ class Settings:
     """Hold all parameters that determine the outcome of a training. Raises InputError for a value out of range.
 
     Optimisation: `batch_size` counts the images of a step on all devices together. `muon_lr` is the maximum learning
-    rate of Muon on convolutions (0: AdamW optimises them too), `lr` that of AdamW.
+    rate of Muon on convolutions (0: `optimizer` optimises them too), `lr` that of `optimizer`: "adamw", or "sgd" with
+    Nesterov momentum, without Muon. `schedule` is "one_cycle", or "constant" for the maximum learning rate throughout.
 
     Augmentation (lib.data.augment): half of the images are flipped with `flip`, and all translated by up to `translate`
     pixels. `corruption_prob` is the probability of noise, JPEG or blur, `cutout_size` the side of the Cutout square in
@@ -57,11 +58,15 @@ class Settings:
     cutout_size: int = 0
     cutmix_prob: float = 0.0
     aux_loss_weight: float = 0.0
+    optimizer: str = "adamw"
+    schedule: str = "one_cycle"
 
     def __post_init__(self) -> None:
         for field in fields(self):
             if mistake := out_of_limits(field.name, getattr(self, field.name)):
                 raise InputError(mistake)
+        if self.muon_lr and self.optimizer != "adamw":
+            raise InputError(f"muon_lr is {self.muon_lr}, but Muon goes with adamw, not {self.optimizer}: set it to 0")
         choose_device(self.accelerator)
 
     @property

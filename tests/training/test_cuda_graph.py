@@ -1,6 +1,7 @@
 """CUDA graphs: graphed steps train as eager ones do."""
 
 import copy
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from lib.training.cuda_graph import GraphedStep
 from lib.training.muon import Muon
+from lib.training.sgd import SGD
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 
@@ -18,11 +20,18 @@ class Batch(NamedTuple):
     labels: Tensor
 
 
-def losses_of_training(network: nn.Module, graphed: bool) -> list[float]:
-    """Train on batches of two lengths with a falling learning rate; return the losses."""
+def muon(network: nn.Module) -> torch.optim.Optimizer:
     filters = [network[0].weight, network[3].weight]
     others = [p for p in network.parameters() if not any(p is it for it in filters)]
-    optimizer = Muon(filters, [{"params": others}], 0.1, 0.01, 0.1)
+    return Muon(filters, [{"params": others}], 0.1, 0.01, 0.1)
+
+
+def sgd(network: nn.Module) -> torch.optim.Optimizer:
+    return SGD([{"params": list(network.parameters())}], 0.05, 0.001)
+
+
+def losses_of_training(network: nn.Module, optimizer: torch.optim.Optimizer, graphed: bool) -> list[float]:
+    """Train on batches of two lengths with a falling learning rate; return the losses."""
 
     def step(batch: Batch) -> dict[str, Tensor]:
         loss = nn.functional.cross_entropy(network(batch.images), batch.labels)
@@ -43,13 +52,15 @@ def losses_of_training(network: nn.Module, graphed: bool) -> list[float]:
     return losses
 
 
-def test_graphed_steps_train_as_eager_ones() -> None:
+@pytest.mark.parametrize("make_optimizer", [muon, sgd])
+def test_graphed_steps_train_as_eager_ones(make_optimizer: Callable[[nn.Module], torch.optim.Optimizer]) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.GELU(), nn.Conv2d(8, 8, 3, bias=False),
         nn.BatchNorm2d(8), nn.GELU(), nn.Flatten(), nn.Linear(128, 2),
     ).cuda()  # fmt: skip
     eager = copy.deepcopy(network)
-    assert losses_of_training(network, True) == pytest.approx(losses_of_training(eager, False), rel=1e-3)
+    graphed, expected = (losses_of_training(net, make_optimizer(net), net is network) for net in (network, eager))
+    assert graphed == pytest.approx(expected, rel=1e-3)
     for value, expected in zip(network.state_dict().values(), eager.state_dict().values(), strict=True):
         torch.testing.assert_close(value, expected, rtol=1e-2, atol=1e-3)

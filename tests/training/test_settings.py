@@ -17,6 +17,9 @@ from lib.core.errors import InputError
         ({"sample_fraction": 0.0}, r"sample_fraction is 0\.0: give a value from 0\.01 to 1"),
         ({"precision": "float16"}, "precision is 'float16': choose one of float32, bfloat16"),
         ({"accelerator": "tpu"}, "accelerator is 'tpu'"),
+        ({"optimizer": "adam"}, "optimizer is 'adam': choose one of adamw, sgd"),
+        ({"schedule": "cosine"}, "schedule is 'cosine': choose one of one_cycle, constant"),
+        ({"optimizer": "sgd", "muon_lr": 0.1}, r"muon_lr is 0\.1, but Muon goes with adamw, not sgd: set it to 0"),
     ],
 )
 def test_settings_out_of_range_are_rejected(change: dict[str, object], message: str) -> None:

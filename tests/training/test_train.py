@@ -71,12 +71,27 @@ def test_same_seed_gives_bitwise_equal_weights(finished: Path, sample_dataset: P
 def test_manual_optimisation_equals_automatic_optimisation(
     finished: Path, sample_dataset: PackedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The steps that a GPU would capture run eagerly here: test_cuda_graph tests the capture on a GPU.
-    monkeypatch.setattr("lib.training.detector.on_one_gpu", lambda trainer: True)
-    monkeypatch.setattr("lib.training.detector.GraphedStep", lambda step, optimizer: step)
+    optimise_manually(monkeypatch)
     train(sample_dataset, settings(), tmp_path, progress=False)
     assert weights(tmp_path) == weights(finished)
     pd.testing.assert_frame_equal(metrics(tmp_path), metrics(finished))
+
+
+def optimise_manually(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the steps that a GPU would capture run eagerly: test_cuda_graph tests the capture on a GPU."""
+    monkeypatch.setattr("lib.training.detector.on_one_gpu", lambda trainer: True)
+    monkeypatch.setattr("lib.training.detector.GraphedStep", lambda step, optimizer: step)
+
+
+def test_sgd_at_a_constant_rate_learns_by_either_optimisation(
+    sample_dataset: PackedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = settings(optimizer="sgd", schedule="constant", muon_lr=0.0, lr=0.05)
+    train(sample_dataset, plan, tmp_path / "automatic", progress=False)
+    optimise_manually(monkeypatch)
+    train(sample_dataset, plan, tmp_path / "manual", progress=False)
+    assert weights(tmp_path / "manual") == weights(tmp_path / "automatic")
+    assert metrics(tmp_path / "manual")["train/loss"].is_monotonic_decreasing
 
 
 def test_checkpoints_hold_the_best_and_the_last_epoch(finished: Path) -> None:
