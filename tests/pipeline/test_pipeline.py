@@ -54,7 +54,7 @@ def test_metrics_match_their_schema(sample_build: Path) -> None:
     broken["object_class"]["cat"]["recall"]["FAKE"]["value"] = "much"
     with pytest.raises(InputError, match=r"metrics.json.object_class.cat.recall.FAKE.value must be"):
         check_metrics(broken)
-    with pytest.raises(InputError, match="must contain .*'calibration'"):
+    with pytest.raises(InputError, match=r"must contain .*'calibration'"):
         check_metrics({key: value for key, value in metrics.items() if key != "calibration"})
 
 
