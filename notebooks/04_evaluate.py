@@ -39,7 +39,7 @@ from lib.data.dataset import open_dataset
 # %%
 from lib.evaluation import metrics as measures
 from lib.evaluation.calibration import at_temperature, fit_temperature
-from lib.evaluation.drift_rates import detection_rates, false_positive_rates, features_test, rates_table
+from lib.evaluation.drift_rates import detection_rates, features_test, rates_by_share, rates_table
 from lib.evaluation.explain import cases, grad_cam, most_confident_errors
 from lib.evaluation.metrics import evaluate, percent
 from lib.evaluation.predictions import load_predictions, predict, predicted_labels, save_predictions
@@ -242,13 +242,13 @@ drift_tests = {"features": features_test(features[: len(val)], predicted),
                "statistics": DriftTest(statistics, predicted)}  # fmt: skip
 inputs = {"features": features[len(val) :], "statistics": image_statistics(images)}
 false_positive_rate = {
-    name: false_positive_rates(it, inputs[name], predicted_labels(test), test["label"].to_numpy(), batches=200)
+    name: rates_by_share(it, inputs[name], predicted_labels(test), (test["label"] == 0).to_numpy(), batches=200)
     for name, it in drift_tests.items()
 }
 rates_table(false_positive_rate)
 
 # %%
-robustness_plots.drift_heatmap(false_positive_rate, "false positive rate")
+robustness_plots.drift_heatmap(false_positive_rate, "false positive rate by share of FAKE")
 
 # %% [markdown]
 # Detections on test images, of 200 random batches of each size and share of FAKE, with Wilson intervals. On CIFAKE

@@ -1,4 +1,4 @@
-"""Detection rates of drift tests by batch size: false positives at mixtures of the classes, detections of drift."""
+"""Detection rates of drift tests by batch size and mixture: false positives on known images, detections of others."""
 
 from typing import Any
 
@@ -8,12 +8,11 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib import CLASSES
 from lib.evaluation.metrics import percent, proportion
 from lib.inference.drift import ALPHA, DriftTest, Ranks
 
 BATCH_SIZES = (10, 30, 100, 300, 1000)
-MIXTURES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # shares of FAKE in a batch
+MIXTURES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # shares of a group of images in a batch
 _COMPONENTS = 16
 
 Rates = dict[str, dict[str, Any]]  # by batch size: an Estimate, n the number of batches
@@ -37,21 +36,22 @@ def detection_rates(
     return _rates(test, test.ranks(images, predicted), [np.arange(len(images))], 1.0, batches, sizes)
 
 
-def false_positive_rates(
+def rates_by_share(
     test: DriftTest,
     images: np.ndarray,
     predicted: np.ndarray,
-    label: np.ndarray,
-    batches: int = 400,
+    group: np.ndarray,
+    batches: int = 50,
     sizes: tuple[int, ...] = BATCH_SIZES,
+    shares: tuple[float, ...] = MIXTURES,
 ) -> dict[str, Rates]:
-    """Return by share of FAKE, of MIXTURES, the `detection_rates` of random batches of images without drift.
+    """Return the `detection_rates` of batches with given shares of a group of images, by share ("25%").
 
-    `label` are the true classes of the images (int N), by which they are drawn.
+    `group` tells which images are of it (bool N); the rest of a batch are other images. For the images of a class
+    without drift these are false positive rates.
     """
-    ranks = test.ranks(images, predicted)
-    pools = [np.flatnonzero(label == value) for value in range(len(CLASSES))]
-    return {f"{share:.0%} {CLASSES[0]}": _rates(test, ranks, pools, share, batches, sizes) for share in MIXTURES}
+    ranks, pools = test.ranks(images, predicted), [np.flatnonzero(group), np.flatnonzero(~group)]
+    return {f"{share:.0%}": _rates(test, ranks, pools, share, batches, sizes) for share in shares}
 
 
 def rates_table(rates: dict[str, dict[str, Rates]]) -> pd.DataFrame:
