@@ -64,7 +64,7 @@ def main(archive: str, elsewhere: str | None, batches: int) -> None:
     if elsewhere is None:
         return
     balanced = np.concatenate([np.flatnonzero(is_fake == label)[: min(np.bincount(is_fake))] for label in (1, 0)])
-    print(f"\nDetections in {batches // 5:,} batches of {SIZES[0]} images, a share of them of the set, the rest of CIFAKE\n")
+    print(f"\nDetections, {batches // 5:,} batches of {SIZES[0]} images, a share of the set, the rest of CIFAKE\n")
     row("set", "n", "predicted FAKE", *(f"{share:.0%}, {how}" for share in DRIFTED for how in ("by class", "together")))
     row(*["---"] * 7)
     for title, found in [*sets(elsewhere, ""), *sets(elsewhere, "JPEG")]:
