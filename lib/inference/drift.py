@@ -93,7 +93,7 @@ class DriftTest:
         of one sample of mn/(m+n) images, for m reference images and n of the batch, as in `scipy.stats.ks_2samp(...,
         method="asymp")`: twice the exact one-sided p-value (Birnbaum & Tingey 1951), which is the two-sided one where
         that is below 0.1, and larger elsewhere. At the levels that count here the exact p-value for two samples (Hodges
-        1958) is at most 1.1 times as large for m = 5,000, 1.3 times for 300, 1.5 times for 100 (n from 5 to 100). Ties
+        1958) is at most 1.1 times as large for m = 5,000, 1.3 times for 300, 1.7 times for 100 (n from 5 to 100). Ties
         make the p-values larger, never smaller (Noether 1963).
         """
         return self.p_values_of(self.ranks(batch, predicted))

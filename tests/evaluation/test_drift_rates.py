@@ -13,7 +13,7 @@ from lib.evaluation.drift_rates import (
 )
 from lib.inference.drift import DriftTest
 
-ERROR = 0.02  # of the network's predictions
+ERROR = 0.01  # of the network's predictions
 
 
 def images_of(num: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -26,21 +26,22 @@ def images_of(num: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def by_class() -> DriftTest:
-    return DriftTest(*images_of(5000, seed=0)[:2])
+    return DriftTest(*images_of(10_000, seed=0)[:2])
 
 
-def test_false_positive_rate_is_at_most_alpha_at_any_mixture(by_class: DriftTest) -> None:
-    rates = rates_by_share(by_class, *images_of(6000, seed=1), batches=200, sizes=(10, 100, 1000))
+@pytest.mark.parametrize("size", [10, 100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_false_positive_rate_is_at_most_alpha_at_any_mixture(by_class: DriftTest, size: int) -> None:
+    rates = rates_by_share(by_class, *images_of(20_000, seed=1), batches=200, sizes=(size,))
     assert list(rates) == [f"{share:.0%}" for share in MIXTURES]
-    assert all(rate["n"] == 200 for by_size in rates.values() for rate in by_size.values())
-    assert all(rate["ci_low"] <= 0.05 for by_size in rates.values() for rate in by_size.values()), rates
-    values = [rate["value"] for by_size in rates.values() for rate in by_size.values()]
-    assert 0.02 < np.mean(values) < 0.055
+    rates = [by_size[str(size)] for by_size in rates.values()]
+    assert all(rate["n"] == 200 for rate in rates)
+    assert all(rate["ci_low"] <= 0.05 for rate in rates)
+    assert 0.02 < np.mean([rate["value"] for rate in rates]) < 0.055
 
 
 def test_a_test_of_all_images_together_detects_mixtures(by_class: DriftTest) -> None:
     """Show that the rates above are due to the predicted classes."""
-    together = DriftTest(by_class.reference, np.zeros(5000, int))
+    together = DriftTest(by_class.reference, np.zeros(10_000, int))
     images, predicted, group = images_of(6000, seed=1)
     rates = rates_by_share(together, images, 0 * predicted, group, batches=100, sizes=(100,))
     assert rates["50%"]["100"]["value"] < 0.12
