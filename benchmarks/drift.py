@@ -2,7 +2,8 @@
 
 False positives on CIFAKE's test images at mixtures of FAKE and REAL, and detections of the images in ZIP, which holds
 folders SET/FAKE and SET/REAL, as found and as JPEG of quality 75: by the released test, within predicted classes, and
-by a test of all images together. Test images that are pixel-identical to training images are left out.
+by a test of all images together. Test images that are pixel-identical to training images are left out. The rates depend
+on the reference, too: they are repeated with random halves of the test images as reference and as batches.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from lib.inference.drift import DriftTest, image_statistics, read_reference
 from lib.inference.predictor import Predictor, default_model_path
 
 SIZES = (100, 1000)
+HALVES = 20
 DRIFTED = (1.0, 0.3)  # shares of a batch of 100 that are not of CIFAKE; half of the rest is FAKE
 CHUNK = 250
 
@@ -61,6 +63,7 @@ def main(archive: str, elsewhere: str | None, batches: int) -> None:
     new, old = known.rates(test, is_fake, batches, sizes=SIZES)
     for share in new:
         row(f"{share} {CLASSES[0]}", *(percent(it[share][str(n)], 1) for n in SIZES for it in (new, old)))
+    print_halves(known, is_fake, batches // 10)
     if elsewhere is None:
         return
     balanced = np.concatenate([np.flatnonzero(is_fake == label)[: min(np.bincount(is_fake))] for label in (1, 0)])
@@ -77,6 +80,23 @@ def main(archive: str, elsewhere: str | None, batches: int) -> None:
         new, old = both.rates(test, is_own, batches // 5, sizes=SIZES[:1], shares=DRIFTED)
         detected = (percent(it[share][str(SIZES[0])], 1) for share in new for it in (new, old))
         row(title, len(found), f"{np.mean(own.predicted == 0):.1%}", *detected)
+
+
+def print_halves(known: Images, is_fake: np.ndarray, batches: int) -> None:
+    """Print mean and standard deviation of the false positive rates over random halves of the images."""
+    print(
+        f"\nFalse positives by class, {HALVES} random halves as reference, {batches:,} batches of each size, mean ± sd\n"
+    )
+    row("", *(f"{n:,} images" for n in SIZES))
+    row(*["---"] * (1 + len(SIZES)))
+    rates = []
+    for seed in range(HALVES):
+        reference, rest = np.array_split(np.random.default_rng(seed).permutation(len(is_fake)), 2)
+        test = DriftTest(known.statistics[reference], known.predicted[reference])
+        rates.append(rates_by_share(test, known.statistics[rest], known.predicted[rest], is_fake[rest], batches, SIZES))
+    for share in rates[0]:
+        values = [[100 * of_half[share][str(n)]["value"] for of_half in rates] for n in SIZES]
+        row(f"{share} {CLASSES[0]}", *(f"{np.mean(it):.1f} ± {np.std(it, ddof=1):.1f} %" for it in values))
 
 
 def row(*cells: object) -> None:
