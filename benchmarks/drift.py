@@ -84,9 +84,7 @@ def main(archive: str, elsewhere: str | None, batches: int) -> None:
 
 def print_halves(known: Images, is_fake: np.ndarray, batches: int) -> None:
     """Print mean and standard deviation of the false positive rates over random halves of the images."""
-    print(
-        f"\nFalse positives by class, {HALVES} random halves as reference, {batches:,} batches of each size, mean ± sd\n"
-    )
+    print(f"\nFalse positives by class, {HALVES} random halves as reference, {batches:,} batches each, mean ± sd\n")
     row("", *(f"{n:,} images" for n in SIZES))
     row(*["---"] * (1 + len(SIZES)))
     rates = []
