@@ -1,4 +1,4 @@
-"""Detection rates of drift tests by batch size: false positives on test images, detections on corrupted ones."""
+"""Detection rates of drift tests by batch size and mixture: false positives on known images, detections of others."""
 
 from typing import Any
 
@@ -8,40 +8,83 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib.evaluation.metrics import proportion
-from lib.inference.drift import ALPHA, DriftTest
+from lib.evaluation.metrics import percent, proportion
+from lib.inference.drift import ALPHA, DriftTest, Ranks
 
 BATCH_SIZES = (10, 30, 100, 300, 1000)
+MIXTURES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # shares of a group of images in a batch
 _COMPONENTS = 16
 
+Rates = dict[str, dict[str, Any]]  # by batch size: an Estimate, n the number of batches
 
-def features_test(features: np.ndarray) -> DriftTest:
-    """Return a drift test on the first principal components of a network's features (float N×F)."""
+
+def features_test(features: np.ndarray, predicted: np.ndarray) -> DriftTest:
+    """Return a drift test on the first principal components of a network's features (float N×F), by class (int N)."""
     components = min(_COMPONENTS, *features.shape)
     projection = make_pipeline(StandardScaler(), PCA(components, random_state=0)).fit(features)
-    return DriftTest(projection.transform(features), projection)
+    return DriftTest(projection.transform(features), predicted, projection)
 
 
 def detection_rates(
-    test: DriftTest, images: np.ndarray, batches: int = 50, sizes: tuple[int, ...] = BATCH_SIZES, alpha: float = ALPHA
-) -> dict[str, dict[str, Any]]:
-    """Return for each batch size the share of `batches` random batches of `images` (N×D) in which drift is detected.
+    test: DriftTest, images: np.ndarray, predicted: np.ndarray, batches: int = 50, sizes: tuple[int, ...] = BATCH_SIZES
+) -> Rates:
+    """Return for each batch size the share of `batches` random batches of images in which drift is detected.
 
-    A batch holds no image twice; sizes above the number of images are left out. Ranks are computed once for all
-    images, which makes it a hundred times as fast as test by test.
+    `images` are N×D, `predicted` their classes (int N). No batch holds an image twice. Batches without a class that
+    can be tested, and sizes above the number of images, count as no batch.
+    """
+    return _rates(test, test.ranks(images, predicted), [np.arange(len(images))], 1.0, batches, sizes)
+
+
+def rates_by_share(
+    test: DriftTest,
+    images: np.ndarray,
+    predicted: np.ndarray,
+    group: np.ndarray,
+    batches: int = 50,
+    sizes: tuple[int, ...] = BATCH_SIZES,
+    shares: tuple[float, ...] = MIXTURES,
+) -> dict[str, Rates]:
+    """Return the `detection_rates` of batches with given shares of a group of images, by share ("25%").
+
+    `group` tells which images are of it (bool N); the rest of a batch are other images. For the images of a class
+    without drift these are false positive rates.
+    """
+    ranks, pools = test.ranks(images, predicted), [np.flatnonzero(group), np.flatnonzero(~group)]
+    return {f"{share:.0%}": _rates(test, ranks, pools, share, batches, sizes) for share in shares}
+
+
+def rates_table(rates: dict[str, dict[str, Rates]]) -> pd.DataFrame:
+    """Return rates by test, row and batch size, formatted with intervals: a row a mixture or corruption of a test."""
+    return pd.concat(
+        {
+            name: pd.DataFrame.from_dict(
+                {
+                    row: {f"{size} images": percent(rate, 1) for size, rate in by_size.items()}
+                    for row, by_size in of_test.items()
+                },
+                orient="index",
+            )
+            for name, of_test in rates.items()
+        }
+    )
+
+
+def _rates(
+    test: DriftTest, ranks: Ranks, pools: list[np.ndarray], share: float, batches: int, sizes: tuple[int, ...]
+) -> Rates:
+    """Return the detection rates of batches, a share of each drawn from the first of `pools`, the rest from the last.
+
+    Ranks are computed once for all images, which makes it a hundred times as fast as test by test.
     """
     rng = np.random.default_rng(0)
-    ranks = test.ranks(images)
     rates = {}
-    for size in (size for size in sizes if size <= len(images)):
-        drawn = (rng.choice(len(images), size, replace=False) for _ in range(batches))
-        detected = sum(test.p_value_of(*(side[indices] for side in ranks)) < alpha for indices in drawn)
-        rates[str(size)] = proportion(detected, batches)
+    for size in sizes:
+        counts = round(share * size), size - round(share * size)
+        parts = [(pool, n) for pool, n in zip((pools[0], pools[-1]), counts, strict=True) if n]
+        least = []
+        for _ in range(batches if all(n <= len(pool) for pool, n in parts) else 0):
+            drawn = np.concatenate([rng.choice(pool, n, replace=False) for pool, n in parts])
+            least += sorted(test.p_values_of(ranks.subset(drawn)).values())[:1]
+        rates[str(size)] = proportion(sum(p < ALPHA for p in least), len(least))
     return rates
-
-
-def rates_table(rates: dict[str, dict[str, dict[str, float]]]) -> pd.DataFrame:
-    """Return detection rates in percent, formatted: a row a test or corruption, a column a batch size."""
-    rows = {name: {f"{size} images": f"{100 * rate['value']:.0f} %" for size, rate in by_size.items()}
-            for name, by_size in rates.items()}  # fmt: skip
-    return pd.DataFrame.from_dict(rows, orient="index").fillna("–")

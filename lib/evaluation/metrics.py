@@ -18,7 +18,7 @@ from lib.evaluation.bootstrap import CALIBRATION_BINS, bootstrap
 from lib.evaluation.predictions import LOGITS, TTA_LOGITS, is_correct, probability_fake
 
 SCHEMA = Path(__file__).with_name("metrics.schema.json")
-SCHEMA_VERSION = 1  # of metrics.json, its first key
+SCHEMA_VERSION = 2  # of metrics.json, its first key
 
 THRESHOLDS = (0.01, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99)
 

@@ -89,9 +89,14 @@ def probability_fake(predictions: pd.DataFrame) -> np.ndarray:
     return 1 / (1 + np.exp(-margin))
 
 
+def predicted_labels(predictions: pd.DataFrame) -> np.ndarray:
+    """Return the more probable class of each image (int N)."""
+    return (probability_fake(predictions) <= 0.5).astype(int)
+
+
 def is_correct(predictions: pd.DataFrame) -> np.ndarray:
     """Return for each image whether the more probable class is its label (bool N)."""
-    return (probability_fake(predictions) <= 0.5) == predictions["label"].to_numpy(bool)
+    return predicted_labels(predictions) == predictions["label"].to_numpy()
 
 
 def save_predictions(path: Path, predictions: pd.DataFrame, dataset: PackedDataset, weights: Path) -> None:

@@ -18,7 +18,7 @@ from lib.data.dataset import PackedDataset, sample_size
 from lib.evaluation.bootstrap import bootstrap
 from lib.evaluation.corruptions import FREQUENCY_ABLATION, ROBUSTNESS, Corruption
 from lib.evaluation.metrics import percent, proportion
-from lib.evaluation.predictions import LOGITS, probability_fake, run_network
+from lib.evaluation.predictions import LOGITS, predicted_labels, probability_fake, run_network
 from lib.inference.drift import image_statistics
 from lib.models.device import choose_device
 from lib.models.networks import Network
@@ -70,7 +70,8 @@ def evaluate_robustness(
             outputs = run_network(network, torch.from_numpy(images).to(device), progress=False)
             with atomic_file(path) as partial, partial.open("wb") as file:
                 np.savez(file, logits=outputs.logits, features=outputs.features[kept],
-                         statistics=image_statistics(images[kept]))  # fmt: skip
+                         statistics=image_statistics(images[kept]),
+                         predicted=predicted_labels(pd.DataFrame(outputs.logits[kept], columns=LOGITS)))  # fmt: skip
         with np.load(path) as saved:
             table[LOGITS] = saved["logits"]
         metrics[name] = {"group": corruption.group, "severity": corruption.severity, **_metrics(table)}
@@ -78,9 +79,12 @@ def evaluate_robustness(
 
 
 def load_corruption(folder: Path, name: str) -> dict[str, np.ndarray]:
-    """Return the `features` and image `statistics` of test images under a corruption of a finished evaluation."""
+    """Return `features`, image `statistics` and `predicted` classes of test images under a corruption.
+
+    The evaluation in `folder` must be finished.
+    """
     with np.load(_path(folder, name)) as saved:
-        return {key: saved[key] for key in ("features", "statistics")}
+        return {key: saved[key] for key in ("features", "statistics", "predicted")}
 
 
 def corrupted(images: np.ndarray, corruption: Corruption) -> np.ndarray:

@@ -65,20 +65,20 @@ def frequency_ablation(metrics: dict[str, dict[str, Any]]) -> Figure:
     return finished(fig)
 
 
-def drift_heatmap(rates: dict[str, dict[str, dict[str, dict[str, Any]]]]) -> Figure:
-    """Draw the detection rate of each drift test under each corruption, in percent, by batch size."""
+def drift_heatmap(rates: dict[str, dict[str, dict[str, dict[str, Any]]]], title: str) -> Figure:
+    """Draw a rate of each drift test in percent: a row a mixture or corruption, a column a batch size."""
 
     def percents(by_size: dict[str, dict[str, Any]]) -> dict[str, float]:
-        return {size: 100 * rate["value"] for size, rate in by_size.items()}
+        return {size: np.nan if rate["value"] is None else 100 * rate["value"] for size, rate in by_size.items()}
 
-    tables = {name: pd.DataFrame({corruption: percents(by_size) for corruption, by_size in of_test.items()}).T
+    tables = {name: pd.DataFrame({row: percents(by_size) for row, by_size in of_test.items()}).T
               for name, of_test in rates.items()}  # fmt: skip
     size = (4.2 * len(tables) + 1, 0.24 * max(len(table) for table in tables.values()) + 1)
     fig, axes = plt.subplots(1, len(tables), figsize=size, sharey=True, squeeze=False)
     for ax, (name, table) in zip(axes.flat, tables.items(), strict=True):
         sns.heatmap(table, vmin=0, vmax=100, cmap="Blues", annot=True, fmt=".0f", annot_kws={"size": 8}, cbar=False,
                     linewidths=0.5, ax=ax)  # fmt: skip
-        ax.set(title=f"detection rate, {name} (%)", xlabel="batch size")
+        ax.set(title=f"{title}, {name} (%)", xlabel="batch size")
         ax.tick_params(labelsize=8.5)
     return finished(fig)
 

@@ -74,8 +74,8 @@ class Service:
             self.metrics.predictions("refused").inc()
             return {"error": str(outcome)}
         image, margin = outcome
-        self.drift.add(image.pixels)
         prediction = self.predictor.prediction(margin)
+        self.drift.add(image.pixels, prediction.prediction)
         answer = vars(prediction) | {"warning": image.warning}
         if unsure and prediction.unsure:
             answer["prediction"] = "UNSURE"

@@ -6,6 +6,7 @@ from functools import cache, partial
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lib import CLASSES
 from lib.inference.drift_monitor import DriftMonitor
 from lib.serving.batcher import Batcher
 
@@ -35,11 +36,16 @@ class Metrics:
         for name, text, read in (
             ("cifake_queue_depth", "Images that wait for the network", lambda: batcher.depth),
             ("cifake_queue_capacity", "Images that may wait", lambda: batcher.capacity),
-            ("cifake_drift_window_images", "Images in the window of the drift test", lambda: drift.num_images),
-            ("cifake_drift_p_value", "p-value of the last drift test; NaN before the first", lambda: drift.p_value),
-            ("cifake_drift_detected", "1 if the last test detected drift", lambda: drift.is_drift),
+            ("cifake_drift_detected", "1 if the last test detected drift in any class", lambda: drift.is_drift),
         ):
             Gauge(name, text, registry=self.registry).set_function(read)
+        for name, text, of_class in (
+            ("cifake_drift_window_images", "Images in the window of the drift test", drift.num_images),
+            ("cifake_drift_p_value", "p-value of the last drift test; NaN before it, or of few images", drift.p_value),
+        ):
+            gauge = Gauge(name, text, ["prediction"], registry=self.registry)
+            for prediction in CLASSES:
+                gauge.labels(prediction).set_function(partial(of_class, prediction))
         Info("cifake_model", "The network, and the version of the project", registry=self.registry).info(model)
 
 

@@ -82,6 +82,7 @@ def test_killed_evaluation_resumes_unless_weights_or_parameters_change(
     saved = load_corruption(tmp_path / "b", "blur 0.6")
     assert saved["features"].shape == (60, 1)
     assert saved["statistics"].shape == (60, 8)
+    assert set(saved["predicted"]) == {0, 1}
 
 
 def test_images_kept_for_drift_detection_are_of_both_classes(
@@ -89,7 +90,9 @@ def test_images_kept_for_drift_detection_are_of_both_classes(
 ) -> None:
     monkeypatch.setattr(robustness, "DRIFT_IMAGES", 40)
     evaluate_robustness(*bright, tmp_path / "b", 100, "cpu", {"clean": ALL_CORRUPTIONS["clean"]})
-    brightness = load_corruption(tmp_path / "b", "clean")["statistics"][:, 0]
+    saved = load_corruption(tmp_path / "b", "clean")
+    brightness = saved["statistics"][:, 0]
+    assert (saved["predicted"] == (brightness <= 125)).all()
     assert len(brightness) == 40
     assert 8 < (brightness > 125).sum() < 32, "FAKE is bright here"
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,13 +23,13 @@ from conftest import encoded
 from fastapi.testclient import TestClient
 
 from lib.core.files import ROOT
-from lib.inference.drift import image_statistics, read_reference
-from lib.inference.drift_monitor import DriftMonitor
+from lib.inference.drift import STATISTICS
 from lib.inference.images import decode_image
 from lib.inference.occlusion import Explanation
 from lib.inference.predictor import Predictor
 from lib.reporting.release import REFERENCE
 from lib.serving.app import create_app
+from lib.serving.settings import Settings
 
 NOISE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
 IMAGE = encoded(NOISE)
@@ -152,20 +153,22 @@ def test_drift_of_the_last_images_is_for_the_operator_and_no_warning_of_the_next
     deadline = time.time() + 10
     while "cifake_drift_detected 1.0" not in client.get("/metrics").text and time.time() < deadline:
         time.sleep(0.02)
-    assert "cifake_drift_detected 1.0" in client.get("/metrics").text
+    text = client.get("/metrics").text
+    assert "cifake_drift_detected 1.0" in text
+    absent = "REAL" if before["prediction"] == "FAKE" else "FAKE"
+    assert f'cifake_drift_window_images{{prediction="{before["prediction"]}"}} 50.0' in text
+    assert f'cifake_drift_window_images{{prediction="{absent}"}} 0.0' in text
+    assert float(re.search(rf'cifake_drift_p_value{{prediction="{before["prediction"]}"}} (\S+)', text)[1]) < 0.05
+    assert f'cifake_drift_p_value{{prediction="{absent}"}} NaN' in text, "no image of the window is of it"
     assert client.post("/predict/", files=FORM).json() == before
 
 
-def test_p_values_are_those_of_the_evaluation() -> None:
-    test = read_reference(REFERENCE / "drift.npz")
-    images = np.random.default_rng(1).integers(0, 256, (70, 32, 32, 3), np.uint8)
-    monitor = DriftMonitor(test, 50)
-    for count, image in enumerate(images, 1):
-        monitor.add(image)
-        monitor.update()
-        assert np.isnan(monitor.p_value) == (count < 50), "a part of a window is never tested"
-    assert monitor.p_value == test.p_value(image_statistics(images[-50:]))
-    assert not DriftMonitor(test, 50, p_value=0.06).is_drift
+def test_a_reference_of_an_earlier_version_is_refused_at_the_start(tmp_path: Path) -> None:
+    for name in ("served.onnx", "served.json"):
+        shutil.copy(REFERENCE / name, tmp_path)
+    np.savez(tmp_path / "drift.npz", names=np.array(STATISTICS), statistics=np.ones((9, 8), np.float32))
+    with pytest.raises(SystemExit, match=r"drift.npz is of an earlier version.*: take it from the same release"):
+        create_app(Settings(model=tmp_path / "served.onnx"))
 
 
 @pytest.fixture
