@@ -14,7 +14,7 @@ import pytest
 from conftest import zipped
 
 from lib.core.errors import InputError
-from lib.data.file_set import MAX_BYTES, escaped
+from lib.core.file_set import MAX_BYTES, escaped
 from lib.data.source import Source, open_source, source_state
 
 
