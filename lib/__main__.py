@@ -175,9 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.set_defaults(style="table")
 
     evaluate = command("evaluate", _evaluate, "compute the metrics of a network on labelled images of any origin")
-    folders = (
-        "a folder or a zip with class folders FAKE and REAL, 1_fake and 0_real, or ai and nature, for each set"
-    )
+    folders = "a folder or a zip with class folders FAKE and REAL, 1_fake and 0_real, or ai and nature, for each set"
     evaluate.add_argument("path", type=Path, metavar="PATH", help=folders)
     evaluate.add_argument("--model", **model)
     evaluate.add_argument("--against", metavar="SET", help="the REAL images of ROC AUC (default: those of all sets)")

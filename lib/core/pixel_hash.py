@@ -1,6 +1,7 @@
 """Hashes of images' pixels, to find the same image again: those of a network's training images go with its release."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,9 @@ def pixel_hash(pixels: np.ndarray) -> int:
     return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=8).digest(), "little")
 
 
-def save_hashes(path: Path, images: np.ndarray) -> None:
-    """Write the distinct hashes of images (uint8 N×H×W×3), sorted uint64, as a NumPy file."""
-    hashes = np.unique(np.fromiter(map(pixel_hash, images), np.uint64, len(images)))
+def save_hashes(path: Path, images: Iterable[np.ndarray]) -> None:
+    """Write the distinct hashes of images (each uint8 H×W×3), sorted uint64, as a NumPy file."""
+    hashes = np.array(sorted({pixel_hash(image) for image in images}), np.uint64)
     with atomic_file(path) as partial, partial.open("wb") as file:
         np.save(file, hashes)
 

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import special
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
@@ -21,10 +23,12 @@ from lib.core.terminal import encodable
 from lib.core.threads import map_batches
 from lib.evaluation.bootstrap import bootstrap
 from lib.evaluation.metrics import Estimate, evaluate, proportion
-from lib.evaluation.predictions import LOGITS
+from lib.evaluation.predictions import LOGITS, run_network
 from lib.inference.drift import STATISTICS, DriftTest, image_statistics, read_reference
 from lib.inference.images import INPUT_RULE, as_jpeg, decode_image
-from lib.inference.predictor import Prediction, Predictor
+from lib.inference.predictor import Calibration, Prediction, Predictor
+from lib.models.device import choose_device
+from lib.models.networks import Network
 
 Predict = Callable[[np.ndarray], list[Prediction]]  # of uint8 N×32×32×3
 
@@ -148,6 +152,21 @@ def evaluate_path(path: Path, model: Path, against: str | None = None, jpeg: int
     table = predict_sets(images, predictor.predict, jpeg)
     about = {"location": images.location, "model": encodable(str(model)), "jpeg": jpeg}
     return about | evaluate_sets(table, images, against, *references(model))
+
+
+def evaluate_network(
+    network: Network, calibration: Calibration, path: Path, training: np.ndarray, drift: DriftTest, accelerator: str
+) -> dict[str, Any]:
+    """Return the figures (`evaluate_sets`) of a network in PyTorch on the sets in a folder or a zip."""
+    images, device, lock = open_labelled(path), choose_device(accelerator), Lock()
+
+    def predict(pixels: np.ndarray) -> list[Prediction]:
+        with lock:  # the network is one for all threads
+            logits = run_network(network, torch.from_numpy(pixels).to(device), progress=False).logits
+        return calibration.predictions(pixels, (logits[:, 0] - logits[:, 1]).tolist())
+
+    result = evaluate_sets(predict_sets(images, predict), images, training=training, drift=drift)
+    return {"location": images.location, "model": "trained network", "jpeg": None} | result
 
 
 def references(model: Path) -> tuple[np.ndarray | None, DriftTest | None]:

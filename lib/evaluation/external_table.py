@@ -28,7 +28,7 @@ def sets_table(result: dict[str, Any]) -> str:
 
 
 def tell_what_is_left_out(result: dict[str, Any]) -> None:
-    """Print to standard error a line for each file that could not be read, and lines that count what else is not in it."""
+    """Print to standard error a line for each file that could not be read, and counts of what else is left out."""
     for file, reason in result["unreadable"].items():
         tell(f"{file}: {reason}")
     if result["outside"]:

@@ -76,7 +76,7 @@ def test_what_is_beside_the_sets_is_told(tmp_path: Path) -> None:
     assert images.descriptions == {"s": {"generator": "a GAN"}}
     assert (images.outside, images.skipped) == (("e/c.png",), ("e/s/FAKE/notes.txt",))
     (folder / "e/sets.csv").write_text("name\ns\n")
-    with pytest.raises(InputError, match="sets.csv has no column set"):
+    with pytest.raises(InputError, match=r"sets\.csv has no column set"):
         open_labelled(folder)
     (folder / "e/sets.csv").write_bytes(b"set\n\xe4\n")
     with pytest.raises(InputError, match="save it as CSV in UTF-8"):

@@ -10,6 +10,7 @@ from PIL import Image
 from scipy import special
 
 from lib import CLASSES
+from lib.core import file_set
 from lib.core.errors import InputError
 from lib.core.labelled import open_labelled
 from lib.core.pixel_hash import read_hashes, save_hashes
@@ -143,8 +144,9 @@ def test_what_cannot_be_read_is_named(folder: Path) -> None:
     assert result["n"] == 80
 
 
-def test_a_bomb_in_a_zip_is_named(folder: Path) -> None:
-    (folder / "sd" / "FAKE" / "bomb.png").write_bytes(encoded(np.zeros((2, 2, 3), np.uint8), "PNG") + bytes(2**26))
+def test_a_bomb_in_a_zip_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_set, "MAX_BYTES", 100_000)
+    (folder / "sd" / "FAKE" / "bomb.png").write_bytes(encoded(np.zeros((2, 2, 3), np.uint8), "PNG") + bytes(100_000))
     images = open_labelled(zipped(folder))
     result = evaluate_sets(predict_sets(images, predict), images)
     assert "more than an image should have" in result["unreadable"]["sd/FAKE/bomb.png"]

@@ -9,9 +9,8 @@ from scipy import ndimage
 
 from lib.core.errors import InputError
 from lib.core.files import ROOT
-from lib.inference.drift import image_statistics
 from lib.inference.images import DecodedImage
-from lib.inference.out_of_distribution import fit_distance, from_json
+from lib.inference.out_of_distribution import fit_distance, from_json, pixel_statistics
 from lib.inference.predictor import Calibration, Predictor, default_model_path, warning
 
 RNG = np.random.default_rng(0)
@@ -24,9 +23,18 @@ def known(count: int) -> np.ndarray:
     return np.clip(stretched, 0, 255).astype(np.uint8)
 
 
+def test_statistics_are_those_that_their_names_say() -> None:
+    image = known(1)
+    green, colour = image[0, ..., 1].astype(float), image[0, ..., 0].astype(float) - image[0, ..., 2]
+    steps = np.diff(green, axis=1)
+    details = [np.abs(it).mean() for it in (steps, np.diff(steps, axis=0), np.diff(steps, axis=1))]
+    expected = [green.mean(), green.std(), colour.mean(), colour.std(), *np.log1p(details)]
+    np.testing.assert_allclose(pixel_statistics(image)[0], expected, rtol=1e-5)
+
+
 def test_false_alarms_of_each_class_are_as_few_as_asked_for() -> None:
     images, labels = known(1000), np.arange(1000) % 4 == 0
-    test = fit_distance(image_statistics(images), labels, 0.05)
+    test = fit_distance(images, labels, 0.05)
     beyond = test.beyond(images)
     assert max(beyond[labels].mean(), beyond[~labels].mean()) == pytest.approx(0.05, abs=0.005)
     assert test.beyond(known(1000)).mean() < 0.08
@@ -34,11 +42,11 @@ def test_false_alarms_of_each_class_are_as_few_as_asked_for() -> None:
 
 
 def test_a_test_survives_json() -> None:
-    test = fit_distance(image_statistics(known(100)), np.zeros(100))
+    test = fit_distance(known(100), np.zeros(100))
     content = json.loads(json.dumps(test.to_json()))
     images = known(20)
     np.testing.assert_array_equal(from_json(content).distances(images), test.distances(images))
-    with pytest.raises(ValueError, match="other image statistics"):
+    with pytest.raises(ValueError, match="its image statistics are others"):
         from_json(content | {"statistics": ["luma mean"]})
 
 
