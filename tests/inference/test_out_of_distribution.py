@@ -56,7 +56,7 @@ def blank(kind: str) -> np.ndarray:
     images = {
         "constant": colours * np.ones((32, 32, 1)),
         "nearly constant": colours + RNG.normal(0, 1, (62, 32, 32, 3)),
-        "a slow gradient": colours + ramp * RNG.uniform(-20, 20, (62, 1, 1, 3)),
+        "a slow gradient": colours + ramp * RNG.uniform(-20, 20, (62, 1, 1, 3)) * np.ones((32, 32, 1)),
     }
     return np.clip(images[kind].round(), 0, 255).astype(np.uint8)
 
