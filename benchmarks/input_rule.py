@@ -13,13 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import simplejpeg
 from PIL import Image
 
 from lib import CLASSES
 from lib.core.decode import IMAGE_SIZE, open_image, rgb
 from lib.data.dataset import open_dataset
 from lib.evaluation.metrics import percent, proportion
+from lib.inference.images import encoded_as_in_training, network_input
 from lib.inference.predictor import Predictor, default_model_path
 
 CROPS, SMALLEST, IMAGES, TILES, ENLARGED = 6, 64, 500, 3, 4
@@ -59,13 +59,7 @@ def square(rule: Rule) -> Rule:
 
 def encoded(rule: Rule) -> Rule:
     """Return a rule that ends with a JPEG of quality 75 and 4:2:0, which all images of CIFAKE are."""
-    return lambda image: np.stack([as_jpeg(pixels) for pixels in rule(image)])
-
-
-def as_jpeg(pixels: np.ndarray) -> np.ndarray:
-    """Return an image (uint8 H×W×3) as it is after a JPEG of quality 75 and 4:2:0."""
-    content = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), 75, colorsubsampling="420", fastdct=False)
-    return simplejpeg.decode_jpeg(content, fastdct=False, fastupsample=False)
+    return lambda image: np.stack([encoded_as_in_training(np.ascontiguousarray(pixels)) for pixels in rule(image)])
 
 
 PLAIN: dict[str, Rule] = {
@@ -82,6 +76,7 @@ PLAIN: dict[str, Rule] = {
     f"{TILES**2} tiles": tiles,
 }
 RULES = PLAIN | {f"{name}, JPEG 75": encoded(rule) for name, rule in PLAIN.items()}
+RULES["network_input, the rule in use"] = lambda image: network_input(image)[None]
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
 The rule is the same in the command line, the service and the evaluation. Its version, INPUT_RULE, is in `metrics.json`,
 `served.json` and `GET /health`: predictions compare only where it is the same. Rule 1: an image of 32×32 is taken as it
-is; any other is resized as a whole to 32×32, whatever its proportions, by FILTER_TEXT. docs/external.md
-has the measurements that it was chosen by.
+is. Any other is resized as a whole, whatever its proportions (reduced by a whole number to no less than twice the
+size, then bicubic), and encoded as all training images are. docs/external.md has the measurements behind it.
 """
 
 import io
@@ -16,7 +16,8 @@ from lib.core.decode import IMAGE_SIZE, decode_plain, open_image, rgb
 
 INPUT_RULE = 1
 
-_FILTER = Image.Resampling.BICUBIC
+_FILTER, _REDUCING_GAP = Image.Resampling.BICUBIC, 2.0
+_QUALITY = 75  # of all images of CIFAKE
 _SMALL_FILE, _SMALL_IMAGE, _FEW_TILES = 16 * 2**10, 128 * 128, 16  # bytes, pixels, and strips or tiles of a TIFF
 
 
@@ -48,9 +49,15 @@ def decode_image(content: bytes) -> DecodedImage:
 
 def network_input(image: Image.Image) -> np.ndarray:
     """Return the input of the network (uint8 32×32×3) for an RGB image of any size, by the rule INPUT_RULE."""
-    if image.size != (IMAGE_SIZE, IMAGE_SIZE):
-        image = image.resize((IMAGE_SIZE, IMAGE_SIZE), _FILTER)
-    return np.asarray(image)
+    if image.size == (IMAGE_SIZE, IMAGE_SIZE):
+        return np.asarray(image)
+    resized = image.resize((IMAGE_SIZE, IMAGE_SIZE), _FILTER, reducing_gap=_REDUCING_GAP)
+    return encoded_as_in_training(np.asarray(resized))
+
+
+def encoded_as_in_training(pixels: np.ndarray) -> np.ndarray:
+    """Return an image (uint8 H×W×3) as it is after a JPEG of the training images' quality, 4:2:0."""
+    return np.asarray(Image.open(io.BytesIO(_jpeg(Image.fromarray(pixels), _QUALITY))))
 
 
 def as_jpeg(content: bytes, quality: int) -> bytes:
@@ -58,8 +65,12 @@ def as_jpeg(content: bytes, quality: int) -> bytes:
 
     Raises InputError as `decode_image` does.
     """
+    return _jpeg(rgb(open_image(content)), quality)
+
+
+def _jpeg(image: Image.Image, quality: int) -> bytes:
     file = io.BytesIO()
-    rgb(open_image(content)).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+    image.save(file, "JPEG", quality=quality, subsampling="4:2:0")
     return file.getvalue()
 
 
