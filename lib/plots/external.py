@@ -27,16 +27,21 @@ def external_sets(result: dict[str, Any]) -> Figure:
             _whisker(auc, entry["roc_auc"], row, COLOURS[entry["class"]], 1)
         for key, marker in (("withheld", "o"), ("out_of_distribution", "D")):
             if entry[key]:
-                held.plot(100 * entry[key]["value"], row, marker, color=NEUTRAL, mfc="none" if marker == "D" else None)
+                name = key.replace("_", " ") if row == 0 else None
+                fill = "none" if marker == "D" else None
+                held.plot(100 * entry[key]["value"], row, marker, color=NEUTRAL, mfc=fill, label=name)
     called.set_yticks(
         range(len(entries)), [f"{entry['set']}, {entry['class']}, n = {entry['n']:,}" for entry in entries]
     )
     for label, entry in zip(called.get_yticklabels(), entries, strict=True):
         label.set(color=COLOURS[entry["class"]], fontsize=8)
     called.set(xlim=(-2, 102), xlabel="called FAKE (%)")
-    auc.set(xlim=(-0.02, 1.02), xlabel=f"ROC AUC against {result['against']}")
+    auc.set(xlim=(-0.02, 1.02), xlabel="ROC AUC")
+    auc.set_title(f"against {result['against']}", fontsize=8)
     auc.axvline(0.5, color=NEUTRAL, lw=1, ls=":")
-    held.set(xlim=(-2, 102), xlabel="UNSURE (filled), out of distribution (open) (%)")
+    held.set(xlim=(-2, 102), xlabel="images (%)")
+    if held.lines:
+        held.legend(frameon=False, fontsize=8)
     return finished(fig)
 
 
