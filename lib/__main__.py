@@ -89,17 +89,20 @@ def _predict(given: argparse.Namespace) -> int:
 
 
 def _evaluate(given: argparse.Namespace) -> int:
-    from lib.evaluation.labelled_folder import evaluate_folder, folder_summary
-    from lib.inference.image_files import skipped_line
+    from lib.evaluation.external import evaluate_path
+    from lib.evaluation.external_table import sets_table, tell_what_is_left_out, write_sets_csv
     from lib.inference.predictor import default_model_path
 
-    metrics = evaluate_folder(given.folder, given.model or default_model_path())
-    print(json.dumps(metrics) if given.json else folder_summary(metrics))
-    for file, reason in metrics["unreadable"].items():
-        tell(f"{file}: {reason}")
-    if metrics["skipped"]:
-        tell(skipped_line(metrics["skipped"]))
-    return int(bool(metrics["unreadable"]))
+    if given.figure:  # imported before the work begins: matplotlib may be missing
+        from lib.plots.external import save_external_sets
+    result = evaluate_path(given.path, given.model or default_model_path(), given.against, given.jpeg)
+    print(json.dumps(result) if given.json else sets_table(result))
+    if given.csv:
+        write_sets_csv(given.csv, result)
+    if given.figure:
+        save_external_sets(given.figure, result)
+    tell_what_is_left_out(result)
+    return int(bool(result["unreadable"]))
 
 
 def _serve(given: argparse.Namespace) -> int:
@@ -171,10 +174,15 @@ def _parser() -> argparse.ArgumentParser:
         style.add_argument(f"--{name}", dest="style", action="store_const", const=name, help=text)
     predict.set_defaults(style="table")
 
-    evaluate = command("evaluate", _evaluate, "compute the metrics of a network on a labelled folder of images")
-    evaluate.add_argument("folder", type=Path, metavar="FOLDER", help="a folder with sub-folders FAKE and REAL")
+    evaluate = command("evaluate", _evaluate, "compute the metrics of a network on labelled images of any origin")
+    folders = "a folder or a zip with class folders FAKE and REAL, 1_fake and 0_real, or ai and nature, for each set"
+    evaluate.add_argument("path", type=Path, metavar="PATH", help=folders)
     evaluate.add_argument("--model", **model)
+    evaluate.add_argument("--against", metavar="SET", help="the REAL images of ROC AUC (default: those of all sets)")
+    evaluate.add_argument("--jpeg", type=int, metavar="QUALITY", help="encode each image as a JPEG first, such as 75")
     evaluate.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    evaluate.add_argument("--csv", type=Path, metavar="FILE", help="also write a row a set as comma-separated values")
+    evaluate.add_argument("--figure", type=Path, metavar="FILE", help="also draw all sets, as a PNG")
 
     serve = command("serve", _serve, "start the service, which reads its settings from the environment", "service")
     serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")

@@ -11,17 +11,19 @@
 # Evaluate the trained network on the test images, which no earlier step has used, and on corrupted copies of them.
 #
 # **Reads** the packed dataset of [01_data](01_data.ipynb) and the weights of [02_train](02_train.ipynb).
-# **Writes** `predictions.csv`; `metrics.json`, computed from it; `drift.npz`, the reference of the drift test.
+# **Writes** `predictions.csv`; `metrics.json`, computed from it; `drift.npz`, the reference of the drift test; and
+# `training_hashes.npy`, by which training images are found among others.
 # **Takes** a minute on the sample; on CIFAKE a minute on two cores, and half an hour more for the corruptions.
 
 # %% tags=["parameters"]
 target_risk = 0.05  # type: float error allowed among the predictions that are not UNSURE
 robustness = True  # type: bool evaluate under every corruption too
 max_robustness_samples = 150  # type: int size of the random subset of val and of test (0: all images)
+external = []  # type: list folders or zips of labelled images from elsewhere, evaluated too
 accelerator = "auto"  # type: str auto, cpu or gpu
 lib_hash = ""  # type: str hash of the modules used, set by the pipeline: an edit in lib makes this step outdated
 upstream = {"01_data": {"dataset": "outputs/sample/01_data/dataset/metadata.json"}, "02_train": {"weights": "outputs/sample/02_train/weights.safetensors", "run": "outputs/sample/02_train/run.json"}}  # type: dict  # fmt: skip
-product = {"nb": "outputs/sample/04_evaluate/04_evaluate.ipynb", "predictions": "outputs/sample/04_evaluate/predictions.csv", "metrics": "outputs/sample/04_evaluate/metrics.json", "drift": "outputs/sample/04_evaluate/drift.npz"}  # type: dict  # fmt: skip
+product = {"nb": "outputs/sample/04_evaluate/04_evaluate.ipynb", "predictions": "outputs/sample/04_evaluate/predictions.csv", "metrics": "outputs/sample/04_evaluate/metrics.json", "drift": "outputs/sample/04_evaluate/drift.npz", "training_hashes": "outputs/sample/04_evaluate/training_hashes.npy"}  # type: dict  # fmt: skip
 
 # %%
 from lib.core.parameters import validate_parameters
@@ -29,14 +31,17 @@ from lib.core.parameters import validate_parameters
 validate_parameters("04_evaluate", globals())
 
 # %%
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from IPython.display import display
 
-from lib.core.files import project_path, read_json, write_json
+from lib.core.files import atomic_dir, project_path, read_json, write_json
+from lib.core.pixel_hash import read_hashes, save_hashes
 from lib.data.dataset import open_dataset
-
-# %%
+from lib.evaluation import external as external_images
+from lib.evaluation import external_table
 from lib.evaluation import metrics as measures
 from lib.evaluation.calibration import at_temperature, fit_temperature
 from lib.evaluation.drift_rates import detection_rates, features_test, rates_by_share, rates_table
@@ -45,10 +50,16 @@ from lib.evaluation.metrics import evaluate, percent
 from lib.evaluation.predictions import load_predictions, predict, predicted_labels, save_predictions
 from lib.evaluation.robustness import FREQUENCY_ABLATION, evaluate_robustness, load_corruption, robustness_table
 from lib.evaluation.selective import conformal_quantiles, evaluate_conformal, evaluate_selective, selective_threshold
+
+# %%
+from lib.inference import out_of_distribution as ood
 from lib.inference.drift import ALPHA, DriftTest, image_statistics, save_reference
+from lib.inference.images import INPUT_RULE
+from lib.inference.predictor import Calibration
 from lib.models.device import set_threads
 from lib.models.weights import load_weights
 from lib.plots import evaluation as evaluation_plots
+from lib.plots import external as external_plots
 from lib.plots import robustness as robustness_plots
 from lib.plots.style import use_style
 
@@ -79,7 +90,7 @@ test.sample(5, random_state=0)
 # FAKE is the positive class. Proportions have a 95 % Wilson interval, all other metrics a 95 % bootstrap interval.
 
 # %%
-metrics = {"schema_version": measures.SCHEMA_VERSION, "data": dataset.metadata["data"]}
+metrics = {"schema_version": measures.SCHEMA_VERSION, "data": dataset.metadata["data"], "input_rule": INPUT_RULE}
 metrics |= {"checksums": dataset.metadata["checksums"], **measures.evaluate_test(predictions)}
 groups = {"all test images": metrics["test"], "without leaked images": metrics["test_without_leaks"]}
 groups |= {"all, without flip TTA": metrics["without_tta"], "all, with flip TTA": metrics["with_tta"]}
@@ -167,6 +178,23 @@ pd.Series({name: percent(estimate) for name, estimate in estimates.items()}, nam
 # one, is an uncertain prediction.
 
 # %% [markdown]
+# ## Images far from the training data
+# A prediction has no basis where an image is unlike the validation images. The squared Mahalanobis distance of seven
+# pixel statistics detects that for a single image; beyond the threshold a prediction is UNSURE too.
+
+# %%
+distance = ood.fit_distance(dataset.images[dataset.indices("val")], val["label"].to_numpy())
+beyond = {
+    split: measures.shares_by_class(distance.beyond(known), table["label"].to_numpy())
+    for split, known, table in (("val", dataset.images[dataset.indices("val")], val), ("test", images, test))
+}
+metrics["out_of_distribution"] = {**distance.to_json(), "beyond": beyond}
+pd.DataFrame({split: {name: percent(it) for name, it in shares.items()} for split, shares in beyond.items()})
+
+# %% [markdown]
+# The shares beyond the threshold, which was chosen for at most 1 % of either class of the validation images.
+
+# %% [markdown]
 # ## Errors and saliency
 
 # %%
@@ -245,9 +273,7 @@ false_positive_rate = {
     name: rates_by_share(it, inputs[name], predicted_labels(test), (test["label"] == 0).to_numpy(), batches=200)
     for name, it in drift_tests.items()
 }
-rates_table(false_positive_rate)
-
-# %%
+display(rates_table(false_positive_rate))
 robustness_plots.drift_heatmap(false_positive_rate, "false positive rate by share of FAKE")
 
 # %% [markdown]
@@ -273,6 +299,31 @@ if robustness:
 # %% [markdown]
 # Detection rate by batch size, of 50 batches each. The statistics detect a change of the images, the features a
 # change of their representation: a corruption to which the network is invariant shows in the statistics alone.
+#
+# ## Images from elsewhere
+# Labelled images that `external` names, judged by the same rule from image to input and the same thresholds. Nothing
+# is fitted on them. Without any this section is empty.
+
+# %%
+known = np.flatnonzero(dataset.records["split"] != "test")
+save_hashes(project_path(product["training_hashes"]), (dataset.images[index] for index in known))
+if external:
+    calibration = Calibration(temperature, threshold, distance)
+    reports = {
+        source: external_images.evaluate_network(
+            network, calibration, project_path(source), read_hashes(project_path(product["training_hashes"])),
+            drift_tests["statistics"], accelerator,
+        )
+        for source in external
+    }  # fmt: skip
+    with atomic_dir(project_path(product["metrics"]).parent / "external") as files:
+        for number, (source, report) in enumerate(reports.items()):
+            name = f"{number} {Path(source).stem}"
+            write_json(files / f"{name}.json", report)
+            external_table.write_sets_csv(files / f"{name}.csv", report)
+            external_plots.save_external_sets(files / f"{name}.png", report)
+            print(external_table.sets_table(report))
+            display(external_plots.external_sets(report))
 
 # %% [markdown]
 # ## Checks

@@ -49,10 +49,11 @@ import pandas as pd
 import torch
 from joblib import cpu_count
 
-# %%
 from lib.core.files import project_path, read_json, write_json
 from lib.core.provenance import processor
 from lib.data.dataset import open_dataset, sample_size
+
+# %%
 from lib.evaluation.calibration import at_temperature, fit_temperature
 from lib.evaluation.metrics import evaluate, percent
 from lib.evaluation.selective import evaluate_selective, selective_threshold
@@ -61,6 +62,8 @@ from lib.export.cascade import early_exit, student_first
 from lib.export.onnx_file import TOLERANCE, export_onnx
 from lib.export.variants import onnx_variants, torch_variants
 from lib.inference.artifacts import log_model
+from lib.inference.images import INPUT_RULE
+from lib.inference.out_of_distribution import fit_distance
 from lib.inference.predictor import Predictor
 from lib.models.device import set_threads
 from lib.models.networks import count_macs
@@ -210,6 +213,8 @@ served_content = {
     "variant": served,
     "calibration": {"temperature": temperatures[served], "after": evaluate(test_table)},
     "selective": {"target_risk": target_risk, "selective_threshold": threshold, "val": selective},
+    "input_rule": INPUT_RULE,
+    "out_of_distribution": fit_distance(dataset.images[val], labels[val]).to_json(),
     "test": final[served],
 }
 write_json(served_file.with_suffix(".json"), served_content)
@@ -225,7 +230,9 @@ print(log_model(wandb, export_file.parent, [served_file, served_file.with_suffix
 
 # %%
 assert entries[served]["servable"] and 100 * entries[served]["change"]["ci_low"] >= -max_accuracy_drop
-assert Predictor(served_file).temperature == temperatures[served], "served.json does not hold the fitted temperature"
+assert Predictor(served_file).calibration.temperature == temperatures[served], (
+    "served.json does not hold the fitted temperature"
+)
 assert np.array_equal(
     Predictor(served_file, threads).logits(dataset.images[val[:128]]).argmax(1), logits[served][:128].argmax(1)
 )

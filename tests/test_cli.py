@@ -22,6 +22,7 @@ from lib.__main__ import main
 from lib.core.errors import InputError
 from lib.core.files import ROOT
 from lib.inference import artifacts
+from lib.inference.images import INPUT_RULE
 from lib.inference.predictor import Predictor, default_model_path
 from lib.plots import curves
 from lib.reporting import release
@@ -139,51 +140,50 @@ def test_predict_styles_and_statuses(images: Path, capsys: pytest.CaptureFixture
         assert len(err.splitlines()) == 1
 
 
-def test_evaluate_a_labelled_folder(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", str(labelled), "--json"]) == 0
+def test_evaluate_labelled_images(labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(tmp_path / name) for name in ("sets.csv", "sets.png")]
+    assert main(["evaluate", str(labelled), "--json", "--csv", files[0], "--figure", files[1]]) == 0
     metrics = json.loads(capsys.readouterr().out)
-    assert (metrics["n"], metrics["unreadable"]) == (40, {})
+    assert (metrics["n"], metrics["unreadable"], metrics["input_rule"]) == (40, {}, INPUT_RULE)
+    assert len(Path(files[0]).read_text(encoding="utf-8").splitlines()) == 3
+    assert Image.open(files[1]).format == "PNG"
     predictor = Predictor(default_model_path())
-    files = {name: sorted((labelled / name).iterdir()) for name in CLASSES}
-    fake, real = (
-        predictor.predict(np.stack([np.asarray(Image.open(file)) for file in files[name]])) for name in CLASSES
-    )
+    own = {name: sorted((labelled / name).iterdir()) for name in CLASSES}
+    fake, real = (predictor.predict(np.stack([np.asarray(Image.open(file)) for file in own[name]])) for name in CLASSES)
     p_fake, p_real = (np.array([it.calibrated["FAKE"] for it in part]) for part in (fake, real))
+    # Integers may round otherwise in other batches: one prediction near a threshold may change.
     expected = {
         "accuracy": ((p_fake > 0.5).sum() + (p_real <= 0.5).sum()) / 40,
         "balanced_accuracy": ((p_fake > 0.5).mean() + (p_real <= 0.5).mean()) / 2,
         "roc_auc": (p_fake[:, None] > p_real).mean(),
-        "unsure": np.mean([it.unsure for it in fake + real]),
     }
-    # Integers may round otherwise in other batches: one prediction near a threshold may change.
     for name, value in expected.items():
-        assert metrics[name]["value"] == pytest.approx(value, abs=0.03)
-        assert metrics[name]["ci_low"] < value < metrics[name]["ci_high"]
-    assert {name: recall["n"] for name, recall in metrics["recall"].items()} == {"FAKE": len(fake), "REAL": len(real)}
-    assert metrics["recall"]["REAL"]["value"] == pytest.approx((p_real <= 0.5).mean(), abs=0.05)
+        assert metrics["overall"][name]["value"] == pytest.approx(value, abs=0.03)
+    for entry, predictions in zip(metrics["sets"], (fake, real), strict=True):
+        assert entry["n"] == len(predictions)
+        called = np.mean([it.prediction == "FAKE" for it in predictions])
+        assert entry["called_fake"]["value"] == pytest.approx(called, abs=0.05)
+        assert entry["withheld"]["value"] == pytest.approx(np.mean([it.unsure for it in predictions]), abs=0.05)
+        assert 0 <= entry["drift_p_value"] <= 1
     assert 0.7 < expected["accuracy"] < 1
-    assert 0 < expected["unsure"] < 0.5
 
 
 def test_evaluate_reports_what_it_cannot_read(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (labelled / "REAL" / "0 damaged.jpg").write_bytes(b"no")
-    assert main(["evaluate", str(labelled)]) == 1
-    out, err = capsys.readouterr()
-    assert out.startswith("40 images")
-    for name in ("accuracy", "balanced accuracy", "recall FAKE", "recall REAL", "ROC AUC", "UNSURE"):
-        assert f"\n{name} " in out
-    assert "0 damaged.jpg: the file is no image that can be read" in err
     (labelled / "FAKE" / "notes.txt").write_text("no image")
     (labelled / "FAKE" / "._0.png").write_bytes(b"no image")
-    assert main(["evaluate", str(labelled), "--json"]) == 1
+    (labelled / "beside.png").write_bytes(encoded(NOISE[0], "PNG"))
+    assert main(["evaluate", str(labelled)]) == 1
     out, err = capsys.readouterr()
-    metrics = json.loads(out)
-    assert (metrics["n"], len(metrics["unreadable"])) == (40, 1)
-    assert [Path(file).name for file in metrics["skipped"]] == ["notes.txt"]
+    assert out.startswith("set ")
+    assert "\n40 images; 95 % confidence intervals" in out
+    assert "0 damaged.jpg: the file is no image that can be read" in err
+    assert "in no class folder: 1 images (beside.png)" in err
     assert "skipped as no images: 1 (" in err
     (labelled / "FAKE").rename(labelled / "fakes")
+    (labelled / "REAL").rename(labelled / "reals")
     assert main(["evaluate", str(labelled)]) == 2
-    assert "has no folder FAKE" in capsys.readouterr().err
+    assert "has no folder of a class that holds an image" in capsys.readouterr().err
 
 
 def test_serve_configures_the_server(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,9 @@ def out_of_limits(name: str, value: Any) -> str:
         return f"{name} is {value!r}: choose one of {', '.join(CHOICES[name])}"
     if name in _FILES and not project_path(value).is_file():
         return f"{name} is {value!r}, but there is no file {project_path(value)}: {_FILES[name]}"
+    for source in value if name == "external" else ():
+        if not (isinstance(source, str) and project_path(source).exists()):
+            return f"external is {value!r}, but there is nothing at {source}: name folders or zips"
     return ""
 
 

@@ -20,7 +20,7 @@ def build_records(
 ) -> pd.DataFrame:
     """Return a table with one row an image, in the order of `records`; equal `digests` mean identical pixels.
 
-    Columns: `file` (as `lib.data.file_set.escaped` writes it); `split` (train, val or test); `label` (0 FAKE, 1 REAL);
+    Columns: `file` (as `lib.core.file_set.escaped` writes it); `split` (train, val or test); `label` (0 FAKE, 1 REAL);
     `object_class`; `duplicate_of`, the index of the first image with the same pixels (the image's own if there is none
     before it); `leaked`, true for a test image that is pixel-identical to one in the source's train folders. Raises
     InputError for fewer than MIN_IMAGES different images of a class in train, or in test without those in train, and if

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lib import CLASSES, OBJECT_CLASSES
+from lib.core.archive import open_archive
 from lib.core.errors import InputError
+from lib.core.file_set import FileSet, escaped, open_folder
 from lib.core.files import project_path
-from lib.data.archive import open_archive
-from lib.data.file_set import FileSet, escaped, open_folder
 from lib.data.sample import make_sample
 
 SPLITS = ("train", "test")
@@ -28,7 +28,7 @@ _IMAGE_PATH = re.compile(
 class ImageRecord(NamedTuple):
     """Describe an image: its path inside the source, its split, its class, its CIFAR-10 object class.
 
-    The path is as `lib.data.file_set.escaped` writes it: it can be printed, whatever bytes the file's name holds.
+    The path is as `lib.core.file_set.escaped` writes it: it can be printed, whatever bytes the file's name holds.
     """
 
     file: str

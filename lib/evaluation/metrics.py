@@ -35,6 +35,11 @@ def proportion(hits: int, n: int) -> Estimate:
     return {"value": float(hits / n), "ci_low": interval.low, "ci_high": interval.high, "n": int(n), "method": "wilson"}
 
 
+def shares_by_class(flags: np.ndarray, label: np.ndarray) -> dict[str, Estimate]:
+    """Return for each class the share of its images (`label`, N) that have a flag (bool N)."""
+    return {name: proportion(int(flags[label == i].sum()), int((label == i).sum())) for i, name in enumerate(CLASSES)}
+
+
 def expected_calibration_error(label: np.ndarray, p_fake: np.ndarray) -> float:
     """Return the expected calibration error of the probability of FAKE, over 15 equal bins, in [0, 1]."""
     preds, target = torch.from_numpy(p_fake), torch.from_numpy((label == 0).astype(np.int64))

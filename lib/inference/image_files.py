@@ -1,31 +1,20 @@
 """Find the image files of a command line: files, folders, links and standard input, or why there is nothing to read."""
 
 import os
-import re
 import stat
 import sys
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lib.core.errors import InputError
+from lib.core.sniff import HEAD, is_meant_as_image
 from lib.core.terminal import encodable, printable
+from lib.core.walk import Found, walk
 
 STANDARD_INPUT = "-"
 MAX_BYTES = 256 * 2**20  # of a file: all of MAX_PIXELS, with 5 bytes each
 _TOO_LARGE = f"the file is larger than {MAX_BYTES // 2**20} MiB: make it smaller"
-# A file of such a name or content should be an image: if it cannot be read, a row tells why.
-_SUFFIXES = {
-    ".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".ico", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
-    ".jxl", ".mpo", ".png", ".psd", ".svg", ".tif", ".tiff", ".webp",
-}  # fmt: skip
-_SIGNATURE = re.compile(
-    rb"\xff\xd8\xff|\x89PNG|GIF8|BM.{4}\0{4}|RIFF.{4}WEBP|II[*+]\0|MM\0[*+]|.{4}ftyp(?:avi[fs]|hei|hev|mif1|msf1)",
-    re.DOTALL,
-)
-# What file managers leave in folders, beside files with a dot: of macOS (in archives), Synology and Windows.
-_HIDDEN = {"__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini"}
 _SHOWN = 3  # names of skipped files
 
 
@@ -89,49 +78,46 @@ class _Search:
     def __init__(self, paths: Sequence[str | Path]) -> None:
         self.files: list[list[ImageFile]] = [[] for _ in paths]  # of each path
         self.skipped: list[Path] = []
-        self._folders: deque[tuple[int, Path]] = deque()
-        self._walked: dict[tuple[int, int], tuple[int, Path]] = {}  # by device and inode
+        folders: dict[int, Path] = {}
         for turn, path in enumerate(paths):
             if path == STANDARD_INPUT:
                 self.files[turn].append(_standard_input())
             elif path == "":
                 self._refuse(turn, Path(), "the path is empty: name a file or a folder", absent=True)
             else:
-                self._visit(turn, Path(path), given=True)
-        given = list(self._folders)
-        while self._folders:
-            self._walk(*self._folders.popleft())
-        for turn, folder in given:
-            if not self.files[turn] and (turn, folder) in self._walked.values():
+                self._given(turn, Path(path), folders)
+        turns, roots = list(folders), list(folders.values())
+        for found in walk(roots):
+            self._found(turns[found.root], roots[found.root] / found.name, found)
+            if found.listed_as is not None and not found.name:
+                folders.pop(turns[found.root])
+        for turn, folder in folders.items():
+            if not self.files[turn]:
                 self._refuse(turn, folder, "the folder holds no image: check the path", absent=True)
 
-    def _visit(self, turn: int, path: Path, given: bool) -> None:
+    def _given(self, turn: int, path: Path, folders: dict[int, Path]) -> None:
         try:
             mode = path.stat().st_mode
         except OSError as error:
-            self._refuse(turn, path, _unreachable(path, error), absent=given)
+            self._refuse(turn, path, _unreachable(path, error), absent=True)
             return
         if stat.S_ISDIR(mode):
-            later = given or path.is_symlink()
-            (self._folders.append if later else self._folders.appendleft)((turn, path))
-        elif not stat.S_ISREG(mode):
-            self._refuse(turn, path, f"it is {_kind(mode)}, not a file: give -, and send its content to standard input")
-        elif given or path.suffix.lower() in _SUFFIXES or _has_signature(path):
+            folders[turn] = path
+        elif stat.S_ISREG(mode):
             self.files[turn].append(ImageFile(path))
         else:
-            self.skipped.append(path)
+            self._refuse(turn, path, _no_file(mode))
 
-    def _walk(self, turn: int, folder: Path) -> None:
-        try:
-            status = folder.stat()
-            first = self._walked.setdefault((status.st_dev, status.st_ino), (turn, folder))
-            children = sorted(folder.iterdir()) if first == (turn, folder) else []
-        except OSError as error:
-            self._refuse(turn, folder, _unreadable("folder", error))
-            return
-        for path in children:
-            if not (path.name.startswith(".") or path.name in _HIDDEN):
-                self._visit(turn, path, given=False)
+    def _found(self, turn: int, path: Path, found: Found) -> None:
+        if found.error:
+            self._refuse(turn, path, _unreadable("folder", found.error) if found.is_folder else
+                         _unreachable(path, found.error))  # fmt: skip
+        elif found.status and not stat.S_ISREG(found.status.st_mode):
+            self._refuse(turn, path, _no_file(found.status.st_mode))
+        elif found.status and is_meant_as_image(path.name, lambda: _head(path)):
+            self.files[turn].append(ImageFile(path))
+        elif found.status:
+            self.skipped.append(path)
 
     def _refuse(self, turn: int, path: Path, error: str, absent: bool = False) -> None:
         self.files[turn].append(ImageFile(path, error, absent))
@@ -151,18 +137,17 @@ def _standard_input() -> ImageFile:
     return ImageFile(path, content=bytes(content)) if len(content) <= MAX_BYTES else ImageFile(path, _TOO_LARGE)
 
 
-def _has_signature(path: Path) -> bool:
+def _head(path: Path) -> bytes | None:
     try:
         with path.open("rb") as file:
-            return _SIGNATURE.match(file.read(16)) is not None
+            return file.read(HEAD)
     except OSError:
-        return True  # reading it tells why
+        return None
 
 
-def _kind(mode: int) -> str:
-    if stat.S_ISFIFO(mode):
-        return "a pipe"
-    return "a socket" if stat.S_ISSOCK(mode) else "a device"
+def _no_file(mode: int) -> str:
+    kind = "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+    return f"it is {kind}, not a file: give -, and send its content to standard input"
 
 
 def _unreachable(path: Path, error: OSError) -> str:

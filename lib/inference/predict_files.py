@@ -3,25 +3,23 @@
 import csv
 import json
 import sys
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 from tqdm import tqdm
 
 from lib.core.errors import InputError
 from lib.core.terminal import printable, tell
+from lib.core.threads import map_batches
 from lib.inference.image_files import ImageFile, find_images, skipped_line
 from lib.inference.images import DecodedImage, decode_image
-from lib.inference.predictor import Predictor
+from lib.inference.predictor import Predictor, warning
 
 COLUMNS = ("file", "prediction", "p_fake", "unsure", "warning", "error")
 _BATCH = 64  # images; what a larger batch computes leaves the cache
-_AHEAD = 8  # batches that are begun before the first row of theirs is taken, so that memory stays flat
 
 Row = dict[str, Any]
 
@@ -52,20 +50,10 @@ def predicted(model: Predictor, files: list[ImageFile]) -> Iterator[Row]:
     classified in one thread a usable core; Pillow and ONNX Runtime release Python's lock while they
     work, so give the model one thread.
     """
-    with ThreadPoolExecutor(joblib.cpu_count()) as pool:
-        ahead: deque[Future[list[Row]]] = deque()
-        try:
-            for start in range(0, len(files), _BATCH):
-                ahead.append(pool.submit(_batch_rows, model, files[start : start + _BATCH]))
-                if len(ahead) > _AHEAD:
-                    yield from ahead.popleft().result()
-            while ahead:
-                yield from ahead.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # at Ctrl-C nothing more is begun
+    return map_batches(partial(_batch_rows, model), files, _BATCH)
 
 
-def _batch_rows(model: Predictor, files: list[ImageFile]) -> list[Row]:
+def _batch_rows(model: Predictor, files: Sequence[ImageFile]) -> list[Row]:
     read = [_read(file) for file in files]
     pixels = [image.pixels for image in read if isinstance(image, DecodedImage)]
     predictions = iter(model.predict(np.stack(pixels)) if pixels else ())
@@ -78,8 +66,9 @@ def _batch_rows(model: Predictor, files: list[ImageFile]) -> list[Row]:
                 "prediction": prediction.prediction,
                 "p_fake": prediction.calibrated["FAKE"],
                 "unsure": prediction.unsure,
+                "warning": warning(image, prediction),
             }
-            rows.append(row | {"warning": image.warning})
+            rows.append(row)
         else:
             rows.append(row | {"error": image})
     return rows

@@ -2,8 +2,10 @@
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -12,8 +14,11 @@ from lib import CLASSES
 from lib.core.decode import IMAGE_SIZE
 from lib.core.errors import InputError
 from lib.core.files import ROOT, project_path, read_json
+from lib.inference.images import INPUT_RULE, DecodedImage
+from lib.inference.out_of_distribution import DistanceTest, from_json
 
 INPUT, OUTPUT = "images", "logits"
+_FAR = "the image is far from the training data: the prediction has no basis"
 MARGIN = "margin"  # between the logits, below which a cascade runs its next stage (lib.export.cascade)
 
 
@@ -22,22 +27,50 @@ class Prediction:
     """Hold the prediction for one image: the likelier class, and its probabilities before and after calibration.
 
     `probs` are the softmax of the logits by class, `calibrated` the same at the temperature that was fitted on
-    validation images; `unsure` tells that the calibrated confidence is below the selective threshold, the one that
-    keeps the target risk (None: there is no threshold).
+    validation images. `out_of_distribution` tells that the image is far from the validation images
+    (lib.inference.out_of_distribution; None: there is no threshold). `unsure` tells that it is, or that the calibrated
+    confidence is below the selective threshold, the one that keeps the target risk (None: there is no threshold of
+    either kind).
     """
 
     prediction: str
     probs: dict[str, float]
     calibrated: dict[str, float]
     unsure: bool | None
+    out_of_distribution: bool | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Hold what was fitted on a network's validation images, to make predictions of its logits.
+
+    `temperature` divides the logits; below the confidence `selective_threshold`, and beyond the threshold of
+    `distance`, a prediction is unsure.
+    """
+
+    temperature: float = 1.0
+    selective_threshold: float | None = None
+    distance: DistanceTest | None = None
+
+    def predictions(self, pixels: np.ndarray, margins: Sequence[float]) -> list[Prediction]:
+        """Return the prediction for each image (uint8 N×32×32×3) from the margin between its logits, FAKE less REAL."""
+        far = self.distance.beyond(pixels).tolist() if self.distance and len(pixels) else [None] * len(margins)
+        return [self._prediction(margin, beyond) for margin, beyond in zip(margins, far, strict=True)]
+
+    def _prediction(self, margin: float, far: bool | None) -> Prediction:
+        raw, calibrated = _by_class(margin), _by_class(margin / self.temperature)
+        unsure = far
+        if self.selective_threshold is not None:
+            unsure = bool(far) or max(calibrated.values()) < self.selective_threshold
+        return Prediction(CLASSES[0] if raw[CLASSES[0]] > 0.5 else CLASSES[1], raw, calibrated, unsure, far)
 
 
 class Predictor:
     """Classify images with an exported network, calibrated where its temperature is known.
 
-    `path` is an ONNX file with the input and output that `open_onnx` checks. `temperature` and `selective_threshold`
-    are those of the JSON file of the same name beside it (06_export), else of `metrics.json` there (04_evaluate);
-    without either file they are 1 and None. Raises InputError for a missing file, and one of another kind.
+    `path` is an ONNX file with the input and output that `open_onnx` checks. `calibration` is that of the JSON file of
+    the same name beside it (06_export), else of `metrics.json` there (04_evaluate); without either file its
+    temperature is 1, and there are no thresholds. Raises InputError for a missing file, and one of another kind.
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
@@ -47,10 +80,11 @@ class Predictor:
         content = read_json(metrics) if metrics.is_file() else {}
         try:
             self.data = content.get("data", "unknown data")
-            self.temperature = float(content["calibration"]["temperature"]) if content else 1.0
-            self.selective_threshold = content["selective"]["selective_threshold"] if content else None
+            self.calibration = _calibration(content) if content else Calibration()
         except (KeyError, TypeError) as error:
             raise InputError(f"{metrics} lacks {error}: take it from the same release as {path.name}") from None
+        except ValueError as error:
+            raise InputError(f"{metrics} is of another version ({error}): take both from one release") from None
 
     def logits(self, pixels: np.ndarray, full_cascade: bool = False) -> np.ndarray:
         """Return the logits, float32 N×2, of images (uint8 N×32×32×3, RGB).
@@ -69,13 +103,24 @@ class Predictor:
 
     def predict(self, pixels: np.ndarray) -> list[Prediction]:
         """Return the prediction for each image (uint8 N×32×32×3, RGB)."""
-        return [self.prediction(margin) for margin in self.margins(pixels)]
+        return self.calibration.predictions(pixels, self.margins(pixels))
 
-    def prediction(self, margin: float) -> Prediction:
-        """Return the prediction that follows from a margin between the logits (FAKE less REAL)."""
-        raw, calibrated = _by_class(margin), _by_class(margin / self.temperature)
-        unsure = None if self.selective_threshold is None else max(calibrated.values()) < self.selective_threshold
-        return Prediction(CLASSES[0] if raw[CLASSES[0]] > 0.5 else CLASSES[1], raw, calibrated, unsure)
+
+def _calibration(content: dict[str, Any]) -> Calibration:
+    if (rule := content.get("input_rule", INPUT_RULE)) != INPUT_RULE:
+        raise ValueError(f"its input rule is {rule}, not {INPUT_RULE}")
+    distance = content.get("out_of_distribution")
+    return Calibration(
+        float(content["calibration"]["temperature"]),
+        content["selective"]["selective_threshold"],
+        None if distance is None else from_json(distance),
+    )
+
+
+def warning(image: DecodedImage, prediction: Prediction) -> str | None:
+    """Return in a sentence or two why the prediction is less reliable than others, or None."""
+    far = _FAR if prediction.out_of_distribution else None
+    return "; ".join(filter(None, (image.warning, far))) or None
 
 
 def _by_class(margin: float) -> dict[str, float]:

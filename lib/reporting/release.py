@@ -17,8 +17,8 @@ from lib.reporting.report import NOTEBOOKS
 
 _FILES = (
     "02_train/run.json", "02_train/weights.safetensors", "04_evaluate/metrics.json", "04_evaluate/drift.npz",
-    "05_compare_vgg/comparison.json", "06_export/model.onnx", "06_export/served.onnx", "06_export/served.json",
-    "06_export/export.json",
+    "04_evaluate/training_hashes.npy", "05_compare_vgg/comparison.json", "06_export/model.onnx",
+    "06_export/served.onnx", "06_export/served.json", "06_export/export.json",
 )  # fmt: skip
 
 REFERENCE = ROOT / "outputs" / "reference"

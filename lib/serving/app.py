@@ -21,9 +21,9 @@ from starlette.middleware.cors import CORSMiddleware
 from lib.core.errors import InputError
 from lib.inference.drift import read_reference
 from lib.inference.drift_monitor import DriftMonitor
-from lib.inference.images import DecodedImage, decode_image, decode_small_image
+from lib.inference.images import INPUT_RULE, DecodedImage, decode_image, decode_small_image
 from lib.inference.occlusion import explanation
-from lib.inference.predictor import Predictor
+from lib.inference.predictor import Prediction, Predictor, warning
 from lib.serving import page
 from lib.serving.addresses import Addresses
 from lib.serving.batcher import Batcher
@@ -34,7 +34,7 @@ from lib.serving.metrics import Metrics, MetricsMiddleware
 from lib.serving.schemas import ERRORS, FILE, FILES, Answer, Explain, Refusal, Unsure, form
 from lib.serving.settings import Settings, read_settings
 
-Outcome = tuple[DecodedImage, float] | InputError  # an image and the margin between its logits, or why there is none
+Outcome = tuple[DecodedImage, Prediction] | InputError  # or why there is none
 
 
 class Service:
@@ -50,7 +50,7 @@ class Service:
         test = read_reference(reference) if reference.is_file() else None
         self.drift = DriftMonitor(test, settings.drift_window)
         sizes = settings.workers, settings.max_batch_size, settings.max_queue_size
-        self.batcher = Batcher(self._margins, *sizes, self.metrics.batch_size.observe)
+        self.batcher = Batcher(self._predictions, *sizes, self.metrics.batch_size.observe)
         self.decoder = Batcher(lambda files: [decode_image(*files)], 2, 1, settings.max_decode_queue)
         # With all networks of a cascade: the margins of one do not compare with those of another.
         explain = partial(explanation, partial(self.predictor.logits, full_cascade=True))
@@ -65,18 +65,17 @@ class Service:
         for content in contents:
             decoded.append(await self._decode(content))
             await asyncio.sleep(0)  # the turn of others, where the event loop itself has decoded
-        margins = iter(await self.batcher.run([it.pixels for it in decoded if isinstance(it, DecodedImage)]))
-        return [(it, next(margins)) if isinstance(it, DecodedImage) else it for it in decoded]
+        predictions = iter(await self.batcher.run([it.pixels for it in decoded if isinstance(it, DecodedImage)]))
+        return [(it, next(predictions)) if isinstance(it, DecodedImage) else it for it in decoded]
 
     def answer(self, outcome: Outcome, unsure: bool) -> dict[str, Any]:
         """Return the response for one image, or its error; count it, and add it to the drift window."""
         if isinstance(outcome, InputError):
             self.metrics.predictions("refused").inc()
             return {"error": str(outcome)}
-        image, margin = outcome
-        prediction = self.predictor.prediction(margin)
+        image, prediction = outcome
         self.drift.add(image.pixels, prediction.prediction)
-        answer = vars(prediction) | {"warning": image.warning}
+        answer = vars(prediction) | {"warning": warning(image, prediction)}
         if unsure and prediction.unsure:
             answer["prediction"] = "UNSURE"
         self.metrics.predictions(answer["prediction"]).inc()
@@ -88,9 +87,9 @@ class Service:
             await asyncio.sleep(self.settings.drift_interval)
             await asyncio.to_thread(self.drift.update)
 
-    def _margins(self, images: list[np.ndarray]) -> list[float]:
+    def _predictions(self, images: list[np.ndarray]) -> list[Prediction]:
         # Joined as bytes: np.stack releases Python's lock for each image, and then waits for it.
-        return self.predictor.margins(np.frombuffer(b"".join(images), np.uint8).reshape(-1, *images[0].shape))
+        return self.predictor.predict(np.frombuffer(b"".join(images), np.uint8).reshape(-1, *images[0].shape))
 
     async def _decode(self, content: bytes) -> DecodedImage | InputError:
         """Decode a file, in a thread where that takes long."""
@@ -158,7 +157,8 @@ async def predict(request: Request, unsure: Unsure = False, explain: Explain = F
     """Classify one image.
 
     `prediction` is FAKE or REAL (or UNSURE, if asked for), `probs` the probabilities of the network, `calibrated` the
-    same, calibrated on validation images; `warning` has the reason where the image differs from the training data.
+    same, calibrated on validation images; `out_of_distribution` tells that the image is far from the training data,
+    and `warning` has the reason where it is, or where its size differs from theirs.
     """
     service: Service = request.app.state.service
     contents = await _files(request, most=8)
@@ -186,9 +186,10 @@ async def predict_batch(request: Request, unsure: Unsure = False) -> Response:
 
 
 @router.get("/health")
-async def health(request: Request) -> dict[str, str]:
-    """Report that the service is up, its version, and the training data of its network."""
-    return {"status": "ok", "version": request.app.version, "trained_on": request.app.state.service.predictor.data}
+async def health(request: Request) -> dict[str, str | int]:
+    """Report that the service is up, its version, the training data of its network, and the rule for its input."""
+    trained_on = request.app.state.service.predictor.data
+    return {"status": "ok", "version": request.app.version, "trained_on": trained_on, "input_rule": INPUT_RULE}
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

@@ -25,7 +25,7 @@ def defaults(name: str) -> dict[str, Any]:
 def test_every_number_of_a_notebook_has_limits_and_its_default_fits(name: str) -> None:
     check_values(name, defaults(name))
     numbers = {key for key, type_name in declared(name).items() if type_name in ("int", "float", "list")}
-    assert numbers <= set(LIMITS)
+    assert numbers - {"external"} <= set(LIMITS), "external is a list of paths"
 
 
 def test_limits_and_choices_name_parameters_that_exist() -> None:
@@ -51,6 +51,8 @@ def test_limits_and_choices_name_parameters_that_exist() -> None:
         ("03_sweep", {"engine": "optuna"}, "engine is 'optuna': choose one of local, wandb"),
         ("03_sweep", {"sweep": "parameters/none.yaml"}, "sweep is 'parameters/none.yaml', but there is no file"),
         ("04_evaluate", {"target_risk": 0.0}, "target_risk is 0.0: give a value from"),
+        ("04_evaluate", {"external": ["no/such.zip"]}, "but there is nothing at no/such.zip: name folders or zips"),
+        ("04_evaluate", {"external": [3]}, "but there is nothing at 3: name folders or zips"),
         ("05_compare_vgg", {"baseline_batch_size": 1}, "baseline_batch_size is 1: give a value from 2 to"),
         ("06_export", {"rounds": 1}, "rounds is 1: give a value from 2 to"),
         (

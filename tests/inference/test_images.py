@@ -13,7 +13,7 @@ from PIL import Image
 
 from lib.core.decode import decode, decode_plain
 from lib.core.errors import InputError
-from lib.inference.images import decode_image, decode_small_image
+from lib.inference.images import INPUT_RULE, as_jpeg, decode_image, decode_small_image
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns of damage that it tolerates
 NOISE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
@@ -360,3 +360,20 @@ def test_both_decoders_count_what_was_converted() -> None:
 def test_the_data_path_names_the_file_and_the_reason(content: bytes, reason: str) -> None:
     with pytest.raises(InputError, match=rf"^a/b\.jpg cannot be read as an image \({reason}\): replace or remove it$"):
         decode([("a/b.jpg", content)])
+
+
+def test_the_rule_from_image_to_input() -> None:
+    """Fails where the rule changes: then INPUT_RULE has to change, and docs/external.md to be measured again."""
+    assert INPUT_RULE == 1
+    assert (decode_image(saved(NOISE, "PNG")).pixels == NOISE).all(), "of 32×32: as it is"
+    photograph = np.asarray(Image.fromarray(NOISE).resize((300, 200), Image.Resampling.BICUBIC))
+    small = Image.fromarray(photograph).resize((32, 32), Image.Resampling.BICUBIC, reducing_gap=2)
+    expected = np.asarray(Image.open(io.BytesIO(saved(small, "JPEG", quality=75, subsampling="4:2:0"))))
+    np.testing.assert_array_equal(decode_image(saved(photograph, "PNG")).pixels, expected)
+
+
+def test_a_jpeg_of_an_image_has_its_size_and_that_quality() -> None:
+    photograph = np.asarray(Image.fromarray(NOISE).resize((60, 40)))
+    image = Image.open(io.BytesIO(as_jpeg(saved(photograph, "PNG"), 30)))
+    assert (image.format, image.size) == ("JPEG", (60, 40))
+    assert image.quantization == Image.open(io.BytesIO(saved(photograph, "JPEG", quality=30))).quantization

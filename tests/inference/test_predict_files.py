@@ -121,14 +121,14 @@ def test_a_folder_that_cannot_be_read_is_a_row(folder: Path, monkeypatch: pytest
     for name in ("a", "z.jpg"):
         (folder / name).mkdir()
         (folder / name / "x.png").write_bytes(PNG)
-    listed = Path.iterdir
+    listed = os.scandir
 
     def refused(path: Path) -> object:
-        if path.name == "a":
+        if Path(path).name == "a":
             raise PermissionError(13, "Permission denied", str(path))
         return listed(path)
 
-    monkeypatch.setattr(Path, "iterdir", refused)
+    monkeypatch.setattr(os, "scandir", refused)
     files, _ = find_images([folder])
     assert [(file.path, file.error) for file in files] == [
         (folder / "a", "the folder cannot be read: Permission denied"),

@@ -130,7 +130,8 @@ def test_papermill_with_overrides_and_with_a_file(sample_build: Path, tmp_path: 
         }
     }
     files = {"run": "run.json", "dataset": "dataset/metadata.json", "best": "best.yaml",
-             "predictions": "predictions.csv", "metrics": "metrics.json", "drift": "drift.npz"}  # fmt: skip
+             "predictions": "predictions.csv", "metrics": "metrics.json", "drift": "drift.npz",
+             "training_hashes": "training_hashes.npy"}  # fmt: skip
     product = {key: str(tmp_path / file) for key, file in files.items()}
     common = {"product": product, "upstream": dataset | train}
     changes = {

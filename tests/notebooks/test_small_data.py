@@ -40,7 +40,8 @@ def test_random_pixels_in_small_folders(tiny: Path, tmp_path: Path, num_fake: in
     dataset = open_dataset(tmp_path / "data")
     with pytest.warns(UserWarning, match="max_train_samples"):
         train(dataset, settings(epochs=2, batch_size=16), tmp_path / "run", progress=False)
-    files = {"predictions": "predictions.csv", "metrics": "metrics.json", "drift": "drift.npz"}
+    files = {"predictions": "predictions.csv", "metrics": "metrics.json", "drift": "drift.npz",
+             "training_hashes": "training_hashes.npy"}  # fmt: skip
     weights = {"weights": str(tmp_path / "run" / "weights.safetensors"), "run": str(tmp_path / "run" / "run.json")}
     text = run(
         "04_evaluate", tmp_path, robustness=False, upstream={"01_data": product, "02_train": weights},

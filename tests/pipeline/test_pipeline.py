@@ -93,8 +93,8 @@ def test_served_variant_keeps_the_accuracy(sample_build: Path) -> None:
     assert export["test"][own["variant"]]["accuracy"]["n"] == 1000
     assert {"float32", "int8", "int8, without TTA", "PyTorch, eager"} <= set(export["variants"])
     model = Predictor(folder / "served.onnx")
-    assert model.temperature == own["calibration"]["temperature"]
-    assert (model.data, model.selective_threshold) == ("sample", own["selective"]["selective_threshold"])
+    assert model.calibration.temperature == own["calibration"]["temperature"]
+    assert (model.data, model.calibration.selective_threshold) == ("sample", own["selective"]["selective_threshold"])
 
 
 def test_second_build_runs_nothing(sample_build: Path) -> None:

@@ -38,7 +38,7 @@ def test_release_has_all_files_and_equal_networks(released: Path) -> None:
     names = {path.name for path in released.iterdir()}
     assert names == {
         "README.md", "comparison.json", "drift.npz", "export.json", "figures", "metrics.json", "model.onnx",
-        "notebooks", "run.json", "served.json", "served.onnx", "weights.safetensors",
+        "notebooks", "run.json", "served.json", "served.onnx", "training_hashes.npy", "weights.safetensors",
     }  # fmt: skip
     with torch.no_grad():
         expected = load_weights(released / "weights.safetensors")(torch.from_numpy(IMAGES)).numpy()
@@ -46,7 +46,7 @@ def test_release_has_all_files_and_equal_networks(released: Path) -> None:
         Predictor(released / "model.onnx").logits(IMAGES.transpose(0, 2, 3, 1)), expected, atol=TOLERANCE
     )
     assert (
-        Predictor(released / "served.onnx").temperature
+        Predictor(released / "served.onnx").calibration.temperature
         == json.loads((released / "served.json").read_text())["calibration"]["temperature"]
     )
     assert {path.stem for path in (released / "notebooks").iterdir()} == set(NOTEBOOKS)

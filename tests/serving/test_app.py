@@ -19,7 +19,7 @@ from PIL import Image
 from lib.core.errors import InputError
 from lib.core.files import ROOT
 from lib.inference.images import decode_image
-from lib.inference.predictor import Predictor, default_model_path
+from lib.inference.predictor import Calibration, Predictor, default_model_path
 from lib.reporting.release import REFERENCE
 from lib.serving.app import create_app
 
@@ -39,7 +39,7 @@ def predict(client: TestClient, content: bytes, query: str = ""):
 def test_health_names_the_running_version_and_the_data(client: TestClient) -> None:
     reply = client.get("/health")
     assert reply.status_code == 200
-    assert reply.json() == {"status": "ok", "version": version("cifake-lab"), "trained_on": "CIFAKE"}
+    assert reply.json() == {"status": "ok", "version": version("cifake-lab"), "trained_on": "CIFAKE", "input_rule": 1}
 
 
 def test_the_page_names_no_other_host_and_its_policy_allows_none(client: TestClient) -> None:
@@ -59,16 +59,28 @@ def test_prediction_is_that_of_the_network(client: TestClient) -> None:
     assert answer["prediction"] == max(answer["probs"], key=answer["probs"].get)
     assert sum(answer["probs"].values()) == pytest.approx(1)
     assert sum(answer["calibrated"].values()) == pytest.approx(1)
-    assert answer["warning"] is None
+    assert answer["out_of_distribution"] is prediction.out_of_distribution
 
 
 def test_unsure_is_predicted_only_when_asked_for(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client.app.state.service.predictor, "selective_threshold", 1.1)
+    predictor = client.app.state.service.predictor
+    monkeypatch.setattr(predictor, "calibration", Calibration(selective_threshold=1.1))
     assert predict(client, encoded(NOISE, "PNG")).json()["prediction"] in ("FAKE", "REAL")
     answer = predict(client, encoded(NOISE, "PNG"), "?unsure=true").json()
     assert (answer["prediction"], answer["unsure"]) == ("UNSURE", True)
-    monkeypatch.setattr(client.app.state.service.predictor, "selective_threshold", 0.5)
-    assert predict(client, encoded(NOISE, "PNG"), "?unsure=true").json()["prediction"] in ("FAKE", "REAL")
+    monkeypatch.setattr(predictor, "calibration", Calibration(selective_threshold=0.5))
+    answer = predict(client, encoded(NOISE, "PNG"), "?unsure=true").json()
+    assert (answer["prediction"] in ("FAKE", "REAL"), answer["warning"]) == (True, None)
+
+
+def test_an_image_far_from_the_training_data_is_unsure_and_says_why(client: TestClient) -> None:
+    blank = encoded(np.full((32, 32, 3), 200, np.uint8), "PNG")
+    answer = predict(client, blank, "?unsure=true").json()
+    assert (answer["prediction"], answer["unsure"], answer["out_of_distribution"]) == ("UNSURE", True, True)
+    assert answer["warning"].startswith("the image is far from the training data")
+    large = predict(client, encoded(np.full((64, 40, 3), 200, np.uint8), "PNG")).json()
+    assert large["prediction"] in ("FAKE", "REAL"), "only asked for is UNSURE a prediction"
+    assert "was resized" in large["warning"] and "far from the training data" in large["warning"]
 
 
 MODES = {

@@ -124,7 +124,7 @@ def test_a_failure_inside_the_service_is_a_sentence_without_a_traceback(
 ) -> None:
     client = service()
     with monkeypatch.context() as broken:
-        broken.setattr(client.app.state.service.predictor, "prediction", lambda margin: 1 / 0)
+        broken.setattr(client.app.state.service.predictor, "predict", lambda pixels: 1 / 0)
         reply = client.post("/predict/", files=FORM)
     assert reply.status_code == 500
     assert reply.json() == {"detail": "the service failed at this request, not you: its log says why"}

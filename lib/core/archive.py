@@ -6,7 +6,9 @@ import zipfile
 from pathlib import Path
 
 from lib.core.errors import InputError
-from lib.data.file_set import FileSet, check_size, escaped, is_hidden
+from lib.core.file_set import FileSet, check_size, escaped
+from lib.core.sniff import HEAD
+from lib.core.walk import is_hidden
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _ENCRYPTED, _UTF8 = 0x1, 0x800  # bits of a member's flags (APPNOTE 4.4.4)
@@ -37,8 +39,15 @@ def open_archive(path: Path) -> FileSet:
         except Exception as error:  # zipfile and the decompressors raise many types
             raise InputError(f"{path}: {escaped(name)} is damaged ({error}): download the zip again") from None
 
+    def head(name: str) -> bytes | None:
+        try:
+            with archive.open(members[name]) as file:
+                return file.read(HEAD)
+        except Exception:  # as in `read`, which tells why
+            return None
+
     usable = {name: (info.file_size, info.CRC) for name, info in members.items() if name not in problems}
-    return FileSet(usable, read, problems)
+    return FileSet(usable, read, head, problems)
 
 
 def _open(path: Path) -> zipfile.ZipFile:

@@ -1,6 +1,5 @@
-"""The files of a folder, its links followed once, and their names in a form that every text file can hold."""
+"""The files of a folder by their names, in a form that every text file can hold."""
 
-import os
 import re
 import stat
 from collections.abc import Callable, Collection
@@ -8,8 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lib.core.errors import InputError
+from lib.core.sniff import HEAD
+from lib.core.walk import walk
 
-MAX_BYTES = 2**26  # of a file: a 32×32 image is far smaller
+MAX_BYTES = 2**26  # of a file: an image is smaller
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -17,12 +18,14 @@ class FileSet(NamedTuple):
     """Hold the visible files of a folder or an archive.
 
     `states` has for each file, by its name, what changes when the file does (its size and its time). `read` returns the
-    content of a file, and raises InputError where that is impossible. `unusable` has what can be listed but not be
-    read, such as a link without a target, and the reason and the remedy as the end of a sentence after the name.
+    content of a file, and raises InputError where that is impossible; `head` returns the first bytes, or None where it
+    is. `unusable` has what can be listed but not be read, such as a link without a target, and the reason and the
+    remedy as the end of a sentence after the name.
     """
 
     states: dict[str, tuple[int, ...]]
     read: Callable[[str], bytes]
+    head: Callable[[str], bytes | None]
     unusable: dict[str, str]
 
 
@@ -35,40 +38,21 @@ def open_folder(folder: Path, preferred: Collection[str] = ()) -> FileSet:
     """
     states: dict[str, tuple[int, ...]] = {}
     unusable: dict[str, str] = {}
-    listed: dict[tuple[int, int], str] = {}
-    folders, links = [""], []
-    while folders or links:
-        links.sort(key=lambda link: link.rpartition("/")[2].upper() not in preferred)
-        name = folders.pop() if folders else links.pop(0)
-        try:
-            status = (folder / name).stat()
-            first = listed.setdefault((status.st_dev, status.st_ino), name)
-            if first != name:
-                unusable[name] = f"links to {escaped(first) or 'the whole folder'}, which is read once: copy its files"
-                continue
-            with os.scandir(folder / name) as entries:
-                children = sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
+    for found in walk([folder], lambda name: name.rpartition("/")[2].upper() not in preferred):
+        name, status, error = found.name, found.status, found.error
+        if found.listed_as is not None:
+            first = escaped(found.listed_as) or "the whole folder"
+            unusable[name] = f"links to {first}, which is read once: copy its files"
+        elif error and found.is_folder:
             raise InputError(
                 f"{escaped(str(folder / name))} cannot be listed ({error.strerror}): allow yourself to read it"
-            ) from None
-        for child in children:
-            path = f"{name}/{child.name}" if name else child.name
-            if is_hidden(path):
-                continue
-            try:
-                status = child.stat()
-            except OSError as error:
-                unusable[path] = (
-                    f"is a link that cannot be followed ({error.strerror}): restore its target or remove it"
-                )
-                continue
-            if stat.S_ISDIR(status.st_mode):
-                (links if child.is_symlink() else folders).append(path)
-            elif stat.S_ISREG(status.st_mode):
-                states[path] = status.st_size, status.st_mtime_ns
-            else:
-                unusable[path] = "is neither a file nor a folder: remove it"
+            )
+        elif error:
+            unusable[name] = f"is a link that cannot be followed ({error.strerror}): restore its target or remove it"
+        elif stat.S_ISREG(status.st_mode):
+            states[name] = status.st_size, status.st_mtime_ns
+        else:
+            unusable[name] = "is neither a file nor a folder: remove it"
 
     def read(name: str) -> bytes:
         check_size(name, states[name][0])
@@ -79,19 +63,20 @@ def open_folder(folder: Path, preferred: Collection[str] = ()) -> FileSet:
                 f"{escaped(str(folder / name))} cannot be read ({error.strerror}): replace or remove it"
             ) from None
 
-    return FileSet(states, read, unusable)
+    def head(name: str) -> bytes | None:
+        try:
+            with (folder / name).open("rb") as file:
+                return file.read(HEAD)
+        except OSError:
+            return None
 
-
-def is_hidden(name: str) -> bool:
-    """Return whether a file, or a folder around it, is one that a system hides or adds of its own."""
-    parts = re.split(r"[/\\]", name)
-    return any(part == "__MACOSX" or (part.startswith(".") and part not in (".", "..")) for part in parts)
+    return FileSet(states, read, head, unusable)
 
 
 def check_size(name: str, size: int) -> None:
     """Raise InputError for a file of more than MAX_BYTES, before it fills the memory."""
     if size > MAX_BYTES:
-        raise InputError(f"{escaped(name)} has {size:,} bytes, too many for a 32×32 image: replace or remove it")
+        raise InputError(f"{escaped(name)} has {size:,} bytes, more than an image should have: replace or remove it")
 
 
 def escaped(name: str) -> str:
