@@ -18,7 +18,7 @@ RUN uv pip install --no-cache --constraints requirements.txt setuptools \
 
 FROM python AS api
 COPY --from=service /opt/venv /opt/venv
-COPY outputs/reference/served.onnx outputs/reference/served.json outputs/reference/drift.npz ./
+COPY outputs/reference/served.onnx outputs/reference/served.json outputs/reference/drift.npz outputs/reference/external.json ./
 ENV CIFAKE_MODEL=/cifake/served.onnx
 USER 1000
 EXPOSE 8000

@@ -146,7 +146,8 @@ def _curves(given: argparse.Namespace) -> int:
 def _release(given: argparse.Namespace) -> int:
     from lib.reporting.release import release
 
-    release(given.outputs.expanduser().absolute())
+    external = given.external and given.external.expanduser().absolute()
+    release(given.outputs.expanduser().absolute(), external=external, against=given.against)
     return 0
 
 
@@ -207,6 +208,8 @@ def _parser() -> argparse.ArgumentParser:
 
     release = command("release", _release, "fill outputs/reference from a finished run on all of CIFAKE")
     release.add_argument("outputs", type=Path, metavar="OUTPUTS", help="the outputs of a profile, such as outputs/gpu")
+    release.add_argument("--external", type=Path, metavar="PATH", help="labelled images of other kinds, to evaluate")
+    release.add_argument("--against", metavar="SET", help="among them, the REAL images of the training data's kind")
     return parser
 
 

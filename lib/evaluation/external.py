@@ -94,7 +94,8 @@ def evaluate_sets(
     `sets` has an entry for each class of each set: `n` images; the share `called_fake`; `roc_auc` of FAKE images
     against the REAL ones of the set `against` (of all sets, where it is None); the shares `withheld` (UNSURE) and
     `out_of_distribution`; `drift_p_value`, the least of the predicted classes, of all its images by `drift`. What a
-    figure needs and has not is None. `overall` are the metrics of all images, where both classes are there.
+    figure needs and has not is None. `pooled` are the shares called FAKE by class, of all FAKE images, and of all REAL
+    ones but those of `against`. `overall` are the metrics of all images, where both classes are there.
     `unreadable` has a reason for each file that could not be read, `skipped` the files that are no images, `outside`
     the images in no class folder. Images with a hash in `training` and those that are in both classes are left out of
     all figures, counted, and named. Raises InputError for an `against` that is no set with REAL images.
@@ -125,11 +126,14 @@ def evaluate_sets(
             "training_images": int(overlap[overlap.index.isin(rows.index)].sum()),
         })  # fmt: skip
     unreadable = table[table["error"].notna()]
+    foreign = judged[(judged["label"] == 0) | (judged["set"] != against)]
+    called_fake = {name: foreign.loc[foreign["label"] == label, "p_fake"] > 0.5 for label, name in enumerate(CLASSES)}
     return {
         "input_rule": INPUT_RULE,
         "n": len(judged),
         "against": against if against is not None else "all REAL images",
         "sets": sets,
+        "pooled": {name: proportion(int(flags.sum()), len(flags)) for name, flags in called_fake.items()},
         "overall": _overall(judged),
         "training_images": None if training is None else int(overlap.sum()),
         "in_both_classes": known.loc[in_both, "file"].tolist(),

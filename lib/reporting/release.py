@@ -4,13 +4,16 @@ import hashlib
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from jinja2 import Template
 
 from lib.core.errors import InputError
-from lib.core.files import ROOT, atomic_dir, read_json
+from lib.core.files import ROOT, atomic_dir, read_json, write_json
+from lib.evaluation.external import evaluate_path
 from lib.evaluation.metrics import change, percent
+from lib.inference.limits import EXTERNAL, limits
 from lib.inference.predictor import open_onnx
 from lib.reporting.figures import save_figures, with_optimised_figures
 from lib.reporting.report import NOTEBOOKS
@@ -25,12 +28,19 @@ REFERENCE = ROOT / "outputs" / "reference"
 _CARD = Path(__file__).with_name("release.md.j2")
 
 
-def release(outputs: Path, reference: Path = REFERENCE, data: str = "CIFAKE") -> None:
+def release(
+    outputs: Path,
+    reference: Path = REFERENCE,
+    data: str = "CIFAKE",
+    external: Path | None = None,
+    against: str | None = None,
+) -> None:
     """Write the release of the run in `outputs` to `reference`, without this machine's paths.
 
     It holds the files of _FILES, `README.md` (the model card), the executed notebooks and their figures, and replaces
-    what `reference` held. Raises InputError when the run is not finished or not on `data`, or when 06_export wrote
-    another network.
+    what `reference` held; with `external`, labelled images that are not of its training data's kind, also what the
+    served network makes of them (`evaluate_external`). Raises InputError when the run is not finished or not on `data`,
+    or when 06_export wrote another network.
     """
     run = read_json(outputs / "02_train" / "run.json")
     metrics = read_json(outputs / "04_evaluate" / "metrics.json")
@@ -51,15 +61,28 @@ def release(outputs: Path, reference: Path = REFERENCE, data: str = "CIFAKE") ->
             text = without_paths(nbformat.writes(notebook))
             (folder / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8")
         save_figures(notebooks, folder / "figures")
+        if external:
+            write_json(folder / EXTERNAL, evaluate_external(folder / "served.onnx", external, against))
         (folder / "README.md").write_text(model_card(folder), encoding="utf-8")
+
+
+def evaluate_external(model: Path, path: Path, against: str | None) -> dict[str, Any]:
+    """Return the figures of a network on the sets in a folder or a zip, as found and as JPEG of quality 75.
+
+    They are those of `lib.evaluation.external.evaluate_path`, without the place of either.
+    """
+    forms = {"as_found": None, "jpeg_75": 75}
+    results = {name: evaluate_path(path, model, against, jpeg) for name, jpeg in forms.items()}
+    return {name: result | {"location": path.name, "model": model.name} for name, result in results.items()}
 
 
 def model_card(folder: Path) -> str:
     """Return the model card, as Markdown, of a folder that holds the files of a release."""
     content = {name: read_json(folder / f"{name}.json") for name in ("run", "metrics", "export")}
+    known_limits = limits(folder / "served.onnx")
     sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
     template = Template(_CARD.read_text(encoding="utf-8"), keep_trailing_newline=True)
-    return template.render(**content, sizes=sizes, percent=percent, change=change)
+    return template.render(**content, limits=known_limits, sizes=sizes, percent=percent, change=change)
 
 
 def _notebook(path: Path) -> nbformat.NotebookNode:

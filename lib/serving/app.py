@@ -22,6 +22,7 @@ from lib.core.errors import InputError
 from lib.inference.drift import read_reference
 from lib.inference.drift_monitor import DriftMonitor
 from lib.inference.images import INPUT_RULE, DecodedImage, decode_image, decode_small_image
+from lib.inference.limits import limits
 from lib.inference.occlusion import explanation
 from lib.inference.predictor import Prediction, Predictor, warning
 from lib.serving import page
@@ -34,6 +35,7 @@ from lib.serving.metrics import Metrics, MetricsMiddleware
 from lib.serving.schemas import ERRORS, FILE, FILES, Answer, Explain, Refusal, Unsure, form
 from lib.serving.settings import Settings, read_settings
 
+_ABOUT = "Tells images like CIFAKE's photographs (REAL) from images like its images by Stable Diffusion 1.4 (FAKE)."
 Outcome = tuple[DecodedImage, Prediction] | InputError  # or why there is none
 
 
@@ -49,6 +51,7 @@ class Service:
         reference = settings.model.with_name("drift.npz")  # of the same release
         test = read_reference(reference) if reference.is_file() else None
         self.drift = DriftMonitor(test, settings.drift_window)
+        self.limits = limits(settings.model)
         sizes = settings.workers, settings.max_batch_size, settings.max_queue_size
         self.batcher = Batcher(self._predictions, *sizes, self.metrics.batch_size.observe)
         self.decoder = Batcher(lambda files: [decode_image(*files)], 2, 1, settings.max_decode_queue)
@@ -128,7 +131,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="CIFAKE Lab", version=version("cifake-lab"), lifespan=_lifespan, routes=routes, docs_url=None,
         redoc_url=None, redirect_slashes=False, exception_handlers=HANDLERS,
         telemetry=dict.fromkeys(("tracing", "metrics", "logs"), False),
-        description="Tells camera images from images of Stable Diffusion 1.4, both of 32×32 pixels.",
+        description=f"{_ABOUT} {service.limits or ''}",
     )  # fmt: skip
     app.state.service = service
     app.add_middleware(BodyLimit, given.max_body, given.max_body_memory, given.body_timeout)
@@ -186,10 +189,13 @@ async def predict_batch(request: Request, unsure: Unsure = False) -> Response:
 
 
 @router.get("/health")
-async def health(request: Request) -> dict[str, str | int]:
-    """Report that the service is up, its version, the training data of its network, and the rule for its input."""
-    trained_on = request.app.state.service.predictor.data
-    return {"status": "ok", "version": request.app.version, "trained_on": trained_on, "input_rule": INPUT_RULE}
+async def health(request: Request) -> dict[str, str | int | None]:
+    """Report that the service is up, and its version; of its network the training data, the limits outside them (null
+    where they have not been measured), and the version of the rule from an image to its input.
+    """
+    service: Service = request.app.state.service
+    about = {"trained_on": service.predictor.data, "limits": service.limits, "input_rule": INPUT_RULE}
+    return {"status": "ok", "version": request.app.version, **about}
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

@@ -86,6 +86,14 @@ def test_auc_is_against_the_set_that_is_named(folder: Path) -> None:
             judged(folder, against=wrong)
 
 
+def test_pooled_shares_leave_out_the_photographs_of_the_known_kind(folder: Path) -> None:
+    images = open_labelled(folder)
+    pooled = evaluate_sets(predict_sets(images, predict), images, against="photo")["pooled"]
+    fake = np.concatenate([levels(folder, "sd/FAKE"), levels(folder, "gan/FAKE")])
+    assert pooled["FAKE"] == proportion((fake > 100).sum(), 40)
+    assert pooled["REAL"] == proportion((levels(folder, "other/REAL") > 100).sum(), 20)
+
+
 def test_one_image_and_one_class_have_no_auc(folder: Path) -> None:
     for name in ("gan", "photo", "other"):
         for file in (folder / name).rglob("*.png"):

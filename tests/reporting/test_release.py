@@ -14,6 +14,7 @@ from lib.core.errors import InputError
 from lib.core.files import ROOT
 from lib.evaluation.metrics import percent
 from lib.export.onnx_file import TOLERANCE
+from lib.inference.limits import limits
 from lib.inference.predictor import Predictor
 from lib.models.weights import load_weights
 from lib.reporting.release import REFERENCE, model_card, release, without_paths
@@ -123,3 +124,13 @@ def test_export_of_other_weights_is_not_released(sample_build: Path, tmp_path: P
     with pytest.raises(InputError, match="is of other weights"):
         release(outputs, tmp_path / "reference", "sample")
     assert not (tmp_path / "reference").exists()
+
+
+def test_readme_and_model_card_begin_with_what_the_network_does_not_know() -> None:
+    external = json.loads((REFERENCE / "external.json").read_text(encoding="utf-8"))
+    for file in (ROOT / "README.md", REFERENCE / "README.md"):
+        assert f"**{limits(REFERENCE / 'served.onnx')}**" in file.read_text(encoding="utf-8")[:2000], file
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in ("FAKE", "REAL"):
+        shown = " | ".join(percent(external[form]["pooled"][name], 1) for form in ("as_found", "jpeg_75"))
+        assert shown in readme

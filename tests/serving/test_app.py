@@ -19,6 +19,7 @@ from PIL import Image
 from lib.core.errors import InputError
 from lib.core.files import ROOT
 from lib.inference.images import decode_image
+from lib.inference.limits import limits
 from lib.inference.predictor import Calibration, Predictor, default_model_path
 from lib.reporting.release import REFERENCE
 from lib.serving.app import create_app
@@ -39,7 +40,11 @@ def predict(client: TestClient, content: bytes, query: str = ""):
 def test_health_names_the_running_version_and_the_data(client: TestClient) -> None:
     reply = client.get("/health")
     assert reply.status_code == 200
-    assert reply.json() == {"status": "ok", "version": version("cifake-lab"), "trained_on": "CIFAKE", "input_rule": 1}
+    assert reply.json() == {
+        "status": "ok", "version": version("cifake-lab"), "trained_on": "CIFAKE", "input_rule": 1,
+        "limits": limits(default_model_path()),
+    }  # fmt: skip
+    assert reply.json()["limits"] in client.get("/openapi.json").json()["info"]["description"]
 
 
 def test_the_page_names_no_other_host_and_its_policy_allows_none(client: TestClient) -> None:

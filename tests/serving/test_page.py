@@ -48,7 +48,7 @@ IMAGES = {
     **{f"{i}.png": encoded(NOISE // 4 + i % 128, "PNG") for i in range(300)},
 }
 pytestmark = pytest.mark.slow
-WORDS = {"FAKE": "AI-generated", "REAL": "Camera image", "UNSURE": "Unsure"}
+WORDS = {"FAKE": "Like CIFAKE’s FAKE", "REAL": "Like CIFAKE’s REAL", "UNSURE": "Unsure"}
 
 
 def free_port() -> int:
@@ -234,7 +234,7 @@ def test_a_chosen_image_gets_the_prediction_of_the_http_interface(page: Page, ur
     for name, card in zip(("noise.png", "dark.png", "large.jpg"), cards, strict=True):
         answer = predict(url, name)
         assert part(card, "prediction") == WORDS[answer["prediction"]]
-        shown = part(card, "p-fake").removeprefix("AI-generated ").removesuffix(" %").strip("<> ")
+        shown = part(card, "p-fake").removeprefix("FAKE ").removesuffix(" %").strip("<> ")
         assert float(shown) / 100 == pytest.approx(answer["calibrated"]["FAKE"], abs=0.0011)
         assert card.find_element(By.CLASS_NAME, "view").get_attribute("src") == answer["explanation"]["input_image"]
         assert f"{name}: {WORDS[answer['prediction']]}" in page.log()
