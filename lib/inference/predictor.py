@@ -18,7 +18,7 @@ from lib.inference.images import INPUT_RULE, DecodedImage
 from lib.inference.out_of_distribution import DistanceTest, from_json
 
 INPUT, OUTPUT = "images", "logits"
-_FAR = "the image is far from the training data: the prediction has no basis"
+_FAR = "the image is far from the training data, so the prediction has no basis"
 MARGIN = "margin"  # between the logits, below which a cascade runs its next stage (lib.export.cascade)
 
 

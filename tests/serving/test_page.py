@@ -27,19 +27,24 @@ import uvicorn
 from conftest import encoded
 from fastapi import Request
 from fastapi.responses import JSONResponse
+from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
+from sklearn.datasets import load_sample_image
 
 from lib.core.files import ROOT
+from lib.inference.limits import limits
+from lib.inference.predictor import default_model_path
 from lib.serving.app import create_app
 
 NOISE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+PHOTO = np.asarray(Image.fromarray(load_sample_image("flower.jpg")).resize((32, 32)))
 IMAGES = {
-    "noise.png": encoded(NOISE, "PNG"),
+    "photo.png": encoded(PHOTO, "PNG"),
     "dark.png": encoded(NOISE // 8, "PNG"),
     "large.jpg": encoded(np.tile(NOISE, (8, 12, 1))),
     "broken.jpg": encoded(np.tile(NOISE, (8, 8, 1)))[:2000],
@@ -230,8 +235,8 @@ def part(card: WebElement, name: str) -> str:
 
 
 def test_a_chosen_image_gets_the_prediction_of_the_http_interface(page: Page, url: str) -> None:
-    cards = page.choose("noise.png", "dark.png", "large.jpg")
-    for name, card in zip(("noise.png", "dark.png", "large.jpg"), cards, strict=True):
+    cards = page.choose("photo.png", "dark.png", "large.jpg")
+    for name, card in zip(("photo.png", "dark.png", "large.jpg"), cards, strict=True):
         answer = predict(url, name)
         assert part(card, "prediction") == WORDS[answer["prediction"]]
         shown = part(card, "p-fake").removeprefix("FAKE ").removesuffix(" %").strip("<> ")
@@ -243,9 +248,13 @@ def test_a_chosen_image_gets_the_prediction_of_the_http_interface(page: Page, ur
         assert np.corrcoef(strength, np.abs(saliency))[0, 1] > 0.99, "the stronger the colour, the larger the change"
         visible = strength > 20
         assert ((red > blue) == (saliency > 0))[visible].all(), "orange for FAKE, blue for REAL"
+    assert part(cards[1], "alert") == (
+        "Do not rely on this prediction: the image is far from the training data, so the prediction has no basis."
+    )
     assert "Do not rely on this prediction: the image is 384×256" in part(cards[2], "alert")
     assert not cards[0].find_element(By.CLASS_NAME, "alert").is_displayed()
     assert page.chrome.find_element(By.ID, "data").text == "CIFAKE"
+    assert page.chrome.find_element(By.ID, "outside").text == limits(default_model_path())
 
 
 COLOURS = """
@@ -267,8 +276,8 @@ def predict(url: str, name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", ["drop", "paste"])
 def test_dropped_and_pasted_images(page: Page, kind: str) -> None:
-    cards = page.give(kind, "noise.png", "dark.png")
-    assert [part(card, "name") for card in cards] == ["noise.png, 32×32", "dark.png, 32×32"]
+    cards = page.give(kind, "photo.png", "dark.png")
+    assert [part(card, "name") for card in cards] == ["photo.png, 32×32", "dark.png, 32×32"]
     assert all(part(card, "prediction") in WORDS.values() for card in cards)
     page.chrome.find_element(By.ID, "clear").click()
     page.give(kind)
@@ -286,7 +295,7 @@ def test_the_keyboard_suffices(page: Page) -> None:
     assert drop.value_of_css_property("outline-style") == "solid", "the focus shows"
     press(Keys.ENTER)
     opened = page.until(lambda: [event for name, event in page.events() if name == "Page.fileChooserOpened"])
-    files = {"files": page.files("noise.png"), "backendNodeId": opened[0]["backendNodeId"]}
+    files = {"files": page.files("photo.png"), "backendNodeId": opened[0]["backendNodeId"]}
     chrome.execute_cdp_cmd("DOM.setFileInputFiles", files)
     page.cards(1)
     press(Keys.TAB)
@@ -297,7 +306,7 @@ def test_the_keyboard_suffices(page: Page) -> None:
 
 
 def test_a_file_that_is_no_image_gets_the_sentence_and_the_others_their_predictions(page: Page) -> None:
-    broken, good = page.choose("broken.jpg", "noise.png")
+    broken, good = page.choose("broken.jpg", "photo.png")
     assert part(broken, "prediction") == "No prediction"
     assert part(broken, "alert") == "The image is damaged: send a whole one."
     assert not broken.find_element(By.TAG_NAME, "button").is_displayed(), "another try would end the same"
@@ -306,7 +315,7 @@ def test_a_file_that_is_no_image_gets_the_sentence_and_the_others_their_predicti
 
 
 def test_nothing_is_loaded_from_elsewhere(page: Page, url: str) -> None:
-    page.choose("noise.png", "large.jpg")
+    page.choose("photo.png", "large.jpg")
     requested = [event["request"]["url"] for name, event in page.events() if name == "Network.requestWillBeSent"]
     assert f"{url}/health" in requested
     assert [place for place in requested if not place.startswith((f"{url}/", "data:", f"blob:{url}/"))] == []
@@ -328,7 +337,7 @@ def test_a_phone_shows_all_of_it_with_enough_contrast(page: Page, scheme: str) -
     chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
     features = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", features)
-    page.choose("noise.png", "large.jpg", "broken.jpg")
+    page.choose("photo.png", "large.jpg", "broken.jpg")
     assert chrome.execute_script("return document.documentElement.scrollWidth") == 320, "nothing to scroll sideways"
     contrast = chrome.execute_script(CONTRAST)
     assert len(contrast) > 30
@@ -360,13 +369,13 @@ def test_a_busy_service_is_retried_automatically_and_then_by_hand(
 ) -> None:
     page = Page(chrome, fallible.url, tmp_path)
     fallible.busy = 1
-    (card,) = page.choose("noise.png")
+    (card,) = page.choose("photo.png")
     assert part(card, "prediction") in WORDS.values()
     assert not card.find_element(By.CLASS_NAME, "alert").is_displayed()
     page.chrome.find_element(By.ID, "clear").click()
 
     fallible.busy = 6
-    (card,) = page.choose("noise.png")
+    (card,) = page.choose("photo.png")
     assert part(card, "alert") == "The queue is full."
     card.find_element(By.TAG_NAME, "button").click()
     page.cards(1)
@@ -380,9 +389,9 @@ def test_a_service_that_is_down_is_reported_and_can_come_back(
     page = Page(chrome, fallible.url, tmp_path)
     page.until(lambda: chrome.find_element(By.ID, "data").text == "CIFAKE")
     fallible.stop()
-    (card,) = page.choose("noise.png")
+    (card,) = page.choose("photo.png")
     assert part(card, "alert") == "The service does not answer."
-    assert "noise.png: no prediction. The service does not answer." in page.log()
+    assert "photo.png: no prediction. The service does not answer." in page.log()
     fallible.start()
     card.find_element(By.TAG_NAME, "button").click()
     page.cards(1)
@@ -490,11 +499,11 @@ def all_classified(cards: list[WebElement]) -> bool:
 def test_300_files_are_sent_one_by_one_while_the_page_can_be_used(relayed: Page, network: Network, url: str) -> None:
     relayed.chrome.execute_script(LONGEST_BLOCK)
     # The first two, in either order, get the service's own answers: 300 saliency maps take a minute.
-    network.faults = ["", "", *[f"JSON {json.dumps(predict(url, 'noise.png'))}"] * 300]
+    network.faults = ["", "", *[f"JSON {json.dumps(predict(url, 'photo.png'))}"] * 300]
     names = [f"{i}.png" for i in range(300)]
     relayed.put("broken.jpg", "huge.bmp", *names)
     relayed.until(lambda: len(network.seen) > 5)
-    relayed.put("noise.png")
+    relayed.put("photo.png")
     cards = relayed.cards(303)
     assert relayed.chrome.execute_script("return window.longest") < 2000, "milliseconds in which nothing else could run"
     assert relayed.bar() == "303 of 303 done, 2 without a prediction."
@@ -504,7 +513,7 @@ def test_300_files_are_sent_one_by_one_while_the_page_can_be_used(relayed: Page,
     assert part(huge, "alert") == sentence
     assert not relayed.shows("retry"), "another try would end the same"
     assert len(cards) - 2 == len(relayed.chrome.find_elements(By.CSS_SELECTOR, ".REAL, .FAKE, .UNSURE"))
-    assert sorted(network.seen) == sorted([name] for name in ["broken.jpg", "noise.png", *names])
+    assert sorted(network.seen) == sorted([name] for name in ["broken.jpg", "photo.png", *names])
     assert network.most <= 2
 
 
@@ -533,7 +542,7 @@ FAULTS = {
 @pytest.mark.parametrize(("fault", "sentence"), FAULTS.items())
 def test_what_passes_is_tried_again(relayed: Page, network: Network, fault: str, sentence: str) -> None:
     network.faults = [fault] * 4  # Chromium itself repeats a request whose connection was open before
-    cards = relayed.choose("whole.bmp", "noise.png", "dark.png", "large.jpg")
+    cards = relayed.choose("whole.bmp", "photo.png", "dark.png", "large.jpg")
     assert all_classified(cards)
     assert f"{sentence} Trying again in 1 s." in relayed.log()
     assert relayed.bar() == "4 of 4 done."
@@ -544,7 +553,7 @@ def test_what_passes_is_tried_again(relayed: Page, network: Network, fault: str,
 def test_what_lasts_is_given_up_until_a_person_tries_again(relayed: Page, network: Network, fault: str) -> None:
     sentence = FAULTS.get(fault, "Something else answers in place of the service (status 503).")
     network.faults = [fault] * 100
-    cards = relayed.choose("whole.bmp", "noise.png", "dark.png")
+    cards = relayed.choose("whole.bmp", "photo.png", "dark.png")
     assert {(part(card, "prediction"), part(card, "alert")) for card in cards} == {("No prediction", sentence)}
     assert relayed.chrome.execute_script("return window.waits") == [1, 2, 4, 8, 10], "seconds"
     assert relayed.bar() == "3 of 3 done, 3 without a prediction."
@@ -571,7 +580,7 @@ def test_a_refusal_is_not_repeated_and_concerns_one_file(
     relayed: Page, network: Network, fault: str, sentence: str, again: bool
 ) -> None:
     network.faults = [fault]
-    cards = relayed.choose("noise.png", "dark.png", "large.jpg")
+    cards = relayed.choose("photo.png", "dark.png", "large.jpg")
     (failed,) = (card for card in cards if part(card, "prediction") == "No prediction")
     assert part(failed, "alert") == sentence
     assert failed.find_element(By.TAG_NAME, "button").is_displayed() == relayed.shows("retry") == again
@@ -629,7 +638,7 @@ uvicorn.run(app, port=int(sys.argv[1]), log_level="error")
 
 def test_files_wait_while_the_browser_is_offline(page: Page) -> None:
     page.chrome.set_network_conditions(offline=True, latency=0, throughput=-1)
-    page.put("noise.png", "dark.png")
+    page.put("photo.png", "dark.png")
     page.until(lambda: "The service does not answer. Trying again in" in page.bar())
     page.chrome.delete_network_conditions()
     assert all_classified(page.cards(2))
@@ -644,7 +653,7 @@ def test_the_training_data_are_named_once_the_service_answers(
     name = lambda: chrome.find_element(By.ID, "data").text  # noqa: E731
     page.until(lambda: name() == "data that the service does not name now")
     network.health = ""
-    page.choose("noise.png")
+    page.choose("photo.png")
     page.until(lambda: name() == "CIFAKE")
 
 
@@ -654,22 +663,22 @@ def test_all_can_be_removed_while_files_wait(relayed: Page, network: Network) ->
     relayed.until(lambda: not network.faults)
     relayed.click("clear")
     relayed.cards(0)
-    assert all_classified(relayed.choose("noise.png", "dark.png")), "the requests in progress were ended"
+    assert all_classified(relayed.choose("photo.png", "dark.png")), "the requests in progress were ended"
     assert relayed.bar() == "2 of 2 done."
-    assert sorted(network.seen[2:]) == [["dark.png"], ["noise.png"]]
+    assert sorted(network.seen[2:]) == [["dark.png"], ["photo.png"]]
 
 
 def test_the_same_file_again_and_files_that_are_gone_or_changed(
     relayed: Page, network: Network, tmp_path: Path
 ) -> None:
     network.faults = ["page 503"] * 2
-    relayed.put("noise.png", "dark.png", "large.jpg", "broken.jpg")
+    relayed.put("photo.png", "dark.png", "large.jpg", "broken.jpg")
     (tmp_path / "large.jpg").unlink()
     (tmp_path / "broken.jpg").write_bytes(IMAGES["large.jpg"])
-    relayed.put("noise.png")
+    relayed.put("photo.png")
     cards = relayed.cards(5)
     names = [part(card, "name").partition(",")[0] for card in cards]
-    assert names == ["noise.png", "noise.png", "dark.png", "large.jpg", "broken.jpg"]
+    assert names == ["photo.png", "photo.png", "dark.png", "large.jpg", "broken.jpg"]
     assert all_classified(cards[:3])
     sentence = "The file cannot be read. Is it a folder, or was it changed, moved or removed?"
     assert [part(card, "alert") for card in cards[3:]] == [sentence, sentence]
