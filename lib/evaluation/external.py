@@ -97,9 +97,11 @@ def evaluate_sets(
     None. `overall` are the metrics of all images, where both classes are there. `unreadable` has a reason for each file
     that could not be read, `skipped` the files that are no images, `outside` the images in no class folder. Images
     with a hash in `training` and those that are in both classes are left out of all figures, counted, and named. Raises
-    InputError for an `against` that is no set with REAL images.
+    InputError for an `against` that is no set with REAL images, and where no image can be read.
     """
     known = table[table["error"].isna()]
+    if known.empty:
+        raise InputError(f"{images.location}: no image can be read; of {table['file'][0]}: {table['error'][0]}")
     overlap = known["hash"].isin(training) if training is not None else pd.Series(False, known.index)
     in_both = known.groupby("hash")["label"].transform("nunique") > 1
     judged = known[~overlap & ~in_both]
