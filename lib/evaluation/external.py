@@ -157,7 +157,12 @@ def evaluate_path(path: Path, model: Path, against: str | None = None, jpeg: int
 
 
 def evaluate_network(
-    network: Network, calibration: Calibration, path: Path, training: np.ndarray, drift: DriftTest, accelerator: str
+    network: Network,
+    calibration: Calibration,
+    path: Path,
+    training: np.ndarray,
+    drift: DriftTest | None,
+    accelerator: str,
 ) -> dict[str, Any]:
     """Return the figures (`evaluate_sets`) of a network in PyTorch on the sets in a folder or a zip."""
     images, device, lock = open_labelled(path), choose_device(accelerator), Lock()

@@ -162,13 +162,12 @@ def test_a_network_in_training_is_evaluated_like_an_exported_one(folder: Path) -
     pixels = np.stack([np.asarray(Image.open(file)) for file in sorted((folder / "photo/REAL").iterdir())])
     hashes = np.array([pixel_hash(image) for image in pixels[:5]], np.uint64)
     calibration = Calibration(2.0, 0.6, fit_distance(pixels, np.ones(20)))
-    result = evaluate_network(network, calibration, folder, hashes, DriftTest(image_statistics(pixels)), "cpu")
+    result = evaluate_network(network, calibration, folder, hashes, None, "cpu")
     sets = {entry["set"]: entry for entry in result["sets"]}
     assert (sets["photo"]["n"], sets["photo"]["training_images"]) == (15, 5)
     logits = run_network(network, torch.from_numpy(pixels), progress=False).logits
     assert sets["photo"]["called_fake"]["value"] == (logits[5:, 0] > logits[5:, 1]).mean()
     assert sets["sd"]["out_of_distribution"]["value"] > sets["photo"]["out_of_distribution"]["value"]
-    assert sets["sd"]["drift_p_value"] < 0.001
 
 
 def test_a_bomb_in_a_zip_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
