@@ -147,7 +147,7 @@ def _release(given: argparse.Namespace) -> int:
     from lib.reporting.release import release
 
     external = given.external and given.external.expanduser().absolute()
-    release(given.outputs.expanduser().absolute(), external=external, against=given.against)
+    release(given.outputs.expanduser().absolute(), external, given.against)
     return 0
 
 

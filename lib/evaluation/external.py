@@ -98,9 +98,12 @@ def evaluate_sets(
     ones but those of `against`. `overall` are the metrics of all images, where both classes are there.
     `unreadable` has a reason for each file that could not be read, `skipped` the files that are no images, `outside`
     the images in no class folder. Images with a hash in `training` and those that are in both classes are left out of
-    all figures, counted, and named. Raises InputError for an `against` that is no set with REAL images.
+    all figures, counted, and named. Raises InputError for an `against` that is no set with REAL images, and where no
+    image can be read.
     """
     known = table[table["error"].isna()]
+    if known.empty:
+        raise InputError(f"{images.location}: no image can be read; of {table['file'][0]}: {table['error'][0]}")
     overlap = known["hash"].isin(training) if training is not None else pd.Series(False, known.index)
     in_both = known.groupby("hash")["label"].transform("nunique") > 1
     judged = known[~overlap & ~in_both]
@@ -159,7 +162,12 @@ def evaluate_path(path: Path, model: Path, against: str | None = None, jpeg: int
 
 
 def evaluate_network(
-    network: Network, calibration: Calibration, path: Path, training: np.ndarray, drift: DriftTest, accelerator: str
+    network: Network,
+    calibration: Calibration,
+    path: Path,
+    training: np.ndarray,
+    drift: DriftTest | None,
+    accelerator: str,
 ) -> dict[str, Any]:
     """Return the figures (`evaluate_sets`) of a network in PyTorch on the sets in a folder or a zip."""
     images, device, lock = open_labelled(path), choose_device(accelerator), Lock()

@@ -30,10 +30,10 @@ _CARD = Path(__file__).with_name("release.md.j2")
 
 def release(
     outputs: Path,
-    reference: Path = REFERENCE,
-    data: str = "CIFAKE",
     external: Path | None = None,
     against: str | None = None,
+    reference: Path = REFERENCE,
+    data: str = "CIFAKE",
 ) -> None:
     """Write the release of the run in `outputs` to `reference`, without this machine's paths.
 

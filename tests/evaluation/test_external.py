@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import encoded, zipped
 from PIL import Image
 from scipy import special
@@ -13,13 +14,16 @@ from lib import CLASSES
 from lib.core import file_set
 from lib.core.errors import InputError
 from lib.core.labelled import open_labelled
-from lib.core.pixel_hash import read_hashes, save_hashes
-from lib.evaluation.external import evaluate_path, evaluate_sets, predict_sets
+from lib.core.pixel_hash import pixel_hash, read_hashes, save_hashes
+from lib.evaluation.external import evaluate_network, evaluate_path, evaluate_sets, predict_sets
 from lib.evaluation.external_table import sets_table, write_sets_csv
 from lib.evaluation.metrics import proportion
+from lib.evaluation.predictions import run_network
 from lib.inference.drift import DriftTest, image_statistics
 from lib.inference.images import decode_image
+from lib.inference.out_of_distribution import fit_distance
 from lib.inference.predictor import Calibration, Prediction, default_model_path
+from lib.models.networks import build_network
 from lib.plots.external import external_sets, save_external_sets
 
 RNG = np.random.default_rng(0)
@@ -152,6 +156,28 @@ def test_what_cannot_be_read_is_named(folder: Path) -> None:
     result = evaluate_sets(predict_sets(images, predict), images)
     assert list(result["unreadable"]) == ["sd/FAKE/bad.png"]
     assert result["n"] == 80
+
+
+def test_where_nothing_can_be_read_the_first_reason_is_told(tmp_path: Path) -> None:
+    (tmp_path / "own" / "FAKE").mkdir(parents=True)
+    (tmp_path / "own" / "FAKE" / "bad.png").write_bytes(b"no")
+    images = open_labelled(tmp_path / "own")
+    with pytest.raises(InputError, match=r"no image can be read; of FAKE/bad\.png: the file is no image"):
+        evaluate_sets(predict_sets(images, predict), images)
+
+
+def test_a_network_in_training_is_evaluated_like_an_exported_one(folder: Path) -> None:
+    torch.manual_seed(0)
+    network = build_network("plain_16_32", [0.0] * 3, [255.0] * 3, hflip_tta=False)
+    pixels = np.stack([np.asarray(Image.open(file)) for file in sorted((folder / "photo/REAL").iterdir())])
+    hashes = np.array([pixel_hash(image) for image in pixels[:5]], np.uint64)
+    calibration = Calibration(2.0, 0.6, fit_distance(pixels, np.ones(20)))
+    result = evaluate_network(network, calibration, folder, hashes, None, "cpu")
+    sets = {entry["set"]: entry for entry in result["sets"]}
+    assert (sets["photo"]["n"], sets["photo"]["training_images"]) == (15, 5)
+    logits = run_network(network, torch.from_numpy(pixels), progress=False).logits
+    assert sets["photo"]["called_fake"]["value"] == (logits[5:, 0] > logits[5:, 1]).mean()
+    assert sets["sd"]["out_of_distribution"]["value"] > sets["photo"]["out_of_distribution"]["value"]
 
 
 def test_a_bomb_in_a_zip_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ def released(sample_build: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     data = json.loads((sample_build / "02_train" / "run.json").read_text())["data"]["data"]
     reference.mkdir()
     (reference / "old.png").write_text("")
-    release(sample_build, reference, data)
+    release(sample_build, reference=reference, data=data)
     return reference
 
 
@@ -109,7 +109,7 @@ def test_committed_model_card_is_that_of_its_files() -> None:
 @pytest.mark.slow
 def test_run_on_other_data_is_not_released(sample_build: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="only one on all of CIFAKE is released"):
-        release(sample_build, tmp_path / "reference")
+        release(sample_build, reference=tmp_path / "reference")
     assert not (tmp_path / "reference").exists()
 
 
@@ -122,7 +122,7 @@ def test_export_of_other_weights_is_not_released(sample_build: Path, tmp_path: P
     export = json.loads((outputs / "06_export" / "export.json").read_text())
     (outputs / "06_export" / "export.json").write_text(json.dumps(export | {"weights": "0"}))
     with pytest.raises(InputError, match="is of other weights"):
-        release(outputs, tmp_path / "reference", "sample")
+        release(outputs, reference=tmp_path / "reference", data="sample")
     assert not (tmp_path / "reference").exists()
 
 
