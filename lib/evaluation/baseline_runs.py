@@ -23,21 +23,17 @@ OURS, VGG, CNN = "texture_net_x2", "vgg16_bn", "plain_64_128"
 NAMES = {
     f"{VGG}-by-vgg16_bn": "VGG16-BN",
     f"{CNN}-by-cnn_baseline": "CNN baseline (student project)",
-    f"{OURS}-by-vgg16_bn": "ours, by VGG16-BN's recipe",
-    f"{OURS}-by-cnn_baseline": "ours, by the CNN baseline's recipe",
+    f"{OURS}-by-vgg16_bn": f"{OURS}, by VGG16-BN's recipe",
+    f"{OURS}-by-cnn_baseline": f"{OURS}, by the CNN baseline's recipe",
     f"{VGG}-by-ours": "VGG16-BN, by our recipe, untuned",
 }
-_BUDGETS = {"ours": f"{OURS}-by-ours", "VGG16-BN": f"{VGG}-by-vgg16_bn", NAMES[f"{CNN}-by-cnn_baseline"]:
-            f"{CNN}-by-cnn_baseline"}  # fmt: skip
-_SAME_SPEED = (
-    "epochs",
-    "seed",
-    "accelerator",
-    "threads",
-    "optimizer",
-    "lr",
-    "weight_decay",
-)  # cost a step next to nothing
+_BUDGETS = {
+    "ours": f"{OURS}-by-ours",
+    NAMES[f"{VGG}-by-vgg16_bn"]: f"{VGG}-by-vgg16_bn",
+    NAMES[f"{CNN}-by-cnn_baseline"]: f"{CNN}-by-cnn_baseline",
+}
+# Parameters that cost a step next to nothing.
+_SAME_SPEED = ("epochs", "seed", "accelerator", "threads", "optimizer", "lr", "weight_decay")
 
 
 @dataclass(frozen=True)
