@@ -42,9 +42,6 @@ from lib.core.parameters import validate_parameters
 validate_parameters("05_compare_vgg", globals())
 
 # %%
-import tempfile
-from pathlib import Path
-
 import pandas as pd
 import torch
 from IPython.display import Markdown, display
@@ -64,10 +61,9 @@ from lib.training.pretrained import fit_frozen, imagenet_weights
 from lib.training.settings import Settings
 from lib.training.train import train
 
+# %%
 use_style()
 set_threads(threads)
-
-# %%
 dataset = open_dataset(project_path(upstream["01_data"]["dataset"]).parent)
 num_train = len(dataset.indices("train"))
 our_run = read_json(project_path(upstream["02_train"]["run"]))
@@ -152,10 +148,7 @@ for name, run_folder in folders.items():
 # %%
 runs = {"ours": our_run} | {name: run.run for name, run in kept.items()}
 runs |= {name: read_json(run_folder / "run.json") for name, run_folder in folders.items()}
-with tempfile.TemporaryDirectory() as temporary:
-    random = {name: Path(temporary) / f"{i}.safetensors" for i, name in enumerate(kept)}
-    files = weights | {name: compare.untrained_weights(path, runs[name]) for name, path in random.items()}
-    latency = compare.measure_latencies({name: files[name] for name in runs}, runs, torch.get_num_threads())
+latency = compare.measure_latencies(runs, weights, torch.get_num_threads())
 
 # %%
 corrupted = read_json(project_path(upstream["04_evaluate"]["metrics"])).get("robustness") or {}
@@ -174,12 +167,14 @@ for title, table in compare.comparison_tables(networks, unavailable).items():
     display(Markdown(f"**{title}**"), table)
 
 # %%
-points = {name: {"macs": entry["run"]["macs"], "accuracy": entry["metrics"]["test"]["accuracy"]}
-          for name, entry in networks.items()}  # fmt: skip
+curves = baseline_runs.budget_curves() if kept else {}
+own_recipe = [name for name in networks if name not in kept or name in curves]
+points = {name: {"macs": networks[name]["run"]["macs"], "accuracy": networks[name]["metrics"]["test"]["accuracy"]}
+          for name in own_recipe}  # fmt: skip
 robustness_plots.accuracy_vs_macs(points, published=dataset.metadata["data"] == "CIFAKE")
 
 # %% [markdown]
-# Up is more accurate, left takes fewer MACs. Open marks are published results; those with ImageNet's weights take
+# Each network by its own recipe: up is more accurate, left takes fewer MACs. Open marks are published results; those with ImageNet's weights take
 # 224×224 pixels.
 #
 # ## At equal training time
@@ -188,7 +183,6 @@ robustness_plots.accuracy_vs_macs(points, published=dataset.metadata["data"] == 
 # run.
 
 # %%
-curves = baseline_runs.budget_curves() if kept else {}
 if curves:
     machine = next(iter(kept.values())).run["gpu"]
     display(training_plots.error_vs_seconds(curves, machine))

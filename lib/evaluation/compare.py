@@ -1,5 +1,6 @@
 """Networks compared: the measurements of each, the tables of all, and the sentences that follow from them."""
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,33 +34,23 @@ def evaluate_network(predictions: pd.DataFrame, ours: pd.DataFrame, run: dict[st
     }
 
 
-def untrained_weights(path: Path, run: dict[str, Any]) -> Path:
-    """Write random weights of the network of a run on CIFAKE to `path`, whose latency and size are those of the run's.
-
-    Returns `path`.
-    """
-    parameters = run["parameters"]
-    config = {"name": parameters["network"], "mean": [120.0] * 3, "std": [60.0] * 3,
-              "hflip_tta": parameters["hflip_tta"],
-              "num_object_classes": _NUM_OBJECT_CLASSES if parameters["aux_loss_weight"] else 0}  # fmt: skip
-    save_weights(path, build_network(**config), config)
-    return path
-
-
 def measure_latencies(
-    weights: Mapping[str, Path], runs: Mapping[str, dict[str, Any]], threads: int
+    runs: Mapping[str, dict[str, Any]], weights: Mapping[str, Path], threads: int
 ) -> dict[str, dict[str, Any]]:
     """Measure the latency of each network once, and give it to all runs of that network.
 
-    Returns for each run what `measure_latency` does, with the size of its own file.
+    `runs` are run.json by name. A run without `weights` is measured with random ones. Returns for each run what
+    `measure_latency` does, with the size of its own file.
     """
     measured: dict[tuple[str, bool], dict[str, Any]] = {}
     latencies = {}
-    for name, path in weights.items():
-        network = tuple(runs[name]["parameters"][key] for key in ("network", "hflip_tta"))
-        if network not in measured:
-            measured[network] = measure_latency(path, threads)
-        latencies[name] = measured[network] | {"bytes": path.stat().st_size}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, run in runs.items():
+            path = weights.get(name) or _random_weights(Path(folder) / "random.safetensors", run["parameters"])
+            network = tuple(run["parameters"][key] for key in ("network", "hflip_tta"))
+            if network not in measured:
+                measured[network] = measure_latency(path, threads)
+            latencies[name] = measured[network] | {"bytes": path.stat().st_size}
     return latencies
 
 
@@ -115,11 +106,13 @@ def conclusion(networks: dict[str, dict[str, Any]], data: str) -> list[str]:
     for name, entry in others:
         macs = entry["run"]["macs"] / our_entry["run"]["macs"]
         speed = our_entry["latency"]["images_per_second"] / entry["latency"]["images_per_second"]
-        sentences.append(
+        sentence = (
             f"{name}, on {data} and at these budgets: {describe_difference(entry['mcnemar'])} "
-            f"({change(entry['mcnemar'])} points, {_p_value(entry['mcnemar']['p_value'])}); "
-            f"it takes {macs:.2g} times the MACs of {ours}, and {ours} has {speed:.2g} times its throughput."
+            f"({change(entry['mcnemar'])} points, {_p_value(entry['mcnemar']['p_value'])})"
         )
+        same = entry["run"]["parameters"]["network"] == our_entry["run"]["parameters"]["network"]
+        cost = f"it takes {macs:.2g} times the MACs of {ours}, and {ours} has {speed:.2g} times its throughput"
+        sentences.append(f"{sentence}; {'it is the same network' if same else cost}.")
     return sentences
 
 
@@ -163,6 +156,14 @@ def equal_budget(curves: dict[str, list[dict[str, Any]]], first: str, second: st
         return f"At equal training time, {first} is more accurate than {second} at each budget measured."
     start = f"At equal training time, {second} is at least as accurate as {first} up to {max(behind):.1f} s"
     return start + (f", and less accurate from {min(after):.1f} s on." if after else ", the longest budget.")
+
+
+def _random_weights(path: Path, parameters: dict[str, Any]) -> Path:
+    config = {"name": parameters["network"], "mean": [120.0] * 3, "std": [60.0] * 3,
+              "hflip_tta": parameters["hflip_tta"],
+              "num_object_classes": _NUM_OBJECT_CLASSES if parameters["aux_loss_weight"] else 0}  # fmt: skip
+    save_weights(path, build_network(**config), config)
+    return path
 
 
 def _test(table: pd.DataFrame) -> pd.DataFrame:

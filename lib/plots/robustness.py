@@ -94,7 +94,12 @@ def accuracy_vs_macs(networks: dict[str, dict[str, Any]], published: bool) -> Fi
         ax.plot([entry["macs"] / 1e6] * 2, [100 * accuracy["ci_low"], 100 * accuracy["ci_high"]], color=NEUTRAL)
         ax.plot(entry["macs"] / 1e6, 100 * accuracy["value"], "o", color=COLOURS["REAL"])
         ax.annotate(
-            name, (entry["macs"] / 1e6, 100 * accuracy["value"]), (7, -3), textcoords="offset points", fontsize=9
+            name,
+            (entry["macs"] / 1e6, 100 * accuracy["value"]),
+            (0, 8),
+            textcoords="offset points",
+            fontsize=9,
+            ha="center",
         )
     for other in ACCURACY if published else ():
         ax.plot(other["macs"] / 1e6, other["accuracy"], "D", mfc="none", mec=NEUTRAL, ms=5)

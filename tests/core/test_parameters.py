@@ -51,6 +51,7 @@ def test_limits_and_choices_name_parameters_that_exist() -> None:
         ("03_sweep", {"engine": "optuna"}, "engine is 'optuna': choose one of local, wandb"),
         ("03_sweep", {"sweep": "parameters/none.yaml"}, "sweep is 'parameters/none.yaml', but there is no file"),
         ("04_evaluate", {"target_risk": 0.0}, "target_risk is 0.0: give a value from"),
+        ("05_compare_vgg", {"baselines": "kept"}, "baselines is 'kept': choose one of reference, train"),
         ("05_compare_vgg", {"baseline_batch_size": 1}, "baseline_batch_size is 1: give a value from 2 to"),
         ("06_export", {"rounds": 1}, "rounds is 1: give a value from 2 to"),
         (
