@@ -95,8 +95,8 @@ def accuracy_vs_macs(networks: dict[str, dict[str, Any]], published: bool) -> Fi
         ax.plot(entry["macs"] / 1e6, 100 * accuracy["value"], "o", color=COLOURS["REAL"])
         ax.annotate(
             name,
-            (entry["macs"] / 1e6, 100 * accuracy["value"]),
-            (0, 8),
+            (entry["macs"] / 1e6, 100 * accuracy["ci_high"]),
+            (0, 4),
             textcoords="offset points",
             fontsize=9,
             ha="center",
@@ -107,7 +107,7 @@ def accuracy_vs_macs(networks: dict[str, dict[str, Any]], published: bool) -> Fi
                     textcoords="offset points", ha="center", va="top", fontsize=8, color=NEUTRAL)  # fmt: skip
     ax.set(xscale="log", xlabel="MACs an image (millions)", ylabel="accuracy on all test images (%)")
     ticks = (10, 30, 100, 300, 1000, 3000, 10_000)
-    ax.margins(x=0.25)
+    ax.margins(x=0.25, y=0.15)
     low, high = ax.get_xlim()
     shown = [tick for tick in ticks if low < tick < high]
     ax.set_xticks(shown, [f"{tick:,}" for tick in shown])
