@@ -103,8 +103,8 @@ def accuracy_vs_macs(networks: dict[str, dict[str, Any]], published: bool) -> Fi
         )
     for other in ACCURACY if published else ():
         ax.plot(other["macs"] / 1e6, other["accuracy"], "D", mfc="none", mec=NEUTRAL, ms=5)
-        ax.annotate(other["network"].replace(", ", "\n"), (other["macs"] / 1e6, other["accuracy"]), (0, -6),
-                    textcoords="offset points", ha="center", va="top", fontsize=8, color=NEUTRAL)  # fmt: skip
+        ax.annotate(other["network"].replace(", ", "\n"), (other["macs"] / 1e6, other["accuracy"]), (5, -3),
+                    textcoords="offset points", va="top", fontsize=8, color=NEUTRAL)  # fmt: skip
     ax.set(xscale="log", xlabel="MACs an image (millions)", ylabel="accuracy on all test images (%)")
     ticks = (10, 30, 100, 300, 1000, 3000, 10_000)
     ax.margins(x=0.25, y=0.15)
