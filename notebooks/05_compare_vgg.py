@@ -9,15 +9,15 @@
 # %% [markdown]
 # # 05 · Compare with VGG16
 # Compare our network with two baselines on the same test images: the small CNN of a student project, and VGG16-BN.
-# On all of CIFAKE each has been trained by its own recipe until it gains no more, and ours by theirs as well, so that
-# the merit of the recipe and that of the network can be told apart.
+# On all of CIFAKE each has been trained by its own whole recipe, and ours by theirs as well, so that the merit of the
+# recipe and that of the network can be told apart.
 #
 # **Reads** the packed dataset of [01_data](01_data.ipynb), the run of [02_train](02_train.ipynb), the predictions and
 # metrics of [04_evaluate](04_evaluate.ipynb), and with `baselines` "reference" the runs kept in
 # `outputs/reference/baselines`.
 # **Writes** `comparison.json`, and with "train" a run and predictions for each baseline.
-# **Takes** a minute on the sample, where it trains small baselines; on CIFAKE a few minutes on two cores, nearly all of
-# them for latency.
+# **Takes** a minute on the sample, where it trains small baselines; on CIFAKE some minutes on two cores, nearly all of
+# them for latency, and three quarters of an hour with `baselines` "train".
 
 # %% tags=["parameters"]
 baselines = "train"  # type: str reference (read the runs kept in outputs/reference/baselines, on all of CIFAKE) or train
