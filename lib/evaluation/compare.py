@@ -55,7 +55,7 @@ def measure_latencies(
 
 
 def comparison_tables(networks: dict[str, dict[str, Any]], unavailable: dict[str, str]) -> dict[str, pd.DataFrame]:
-    """Return the comparison, formatted: tables by title, a row a network, and never two machines in one table.
+    """Return the comparison, formatted: tables by title, a row a network, ours first, and one machine in each table.
 
     Each of `networks` has what `evaluate_network` returns, and `training` (a `training_cost`), `latency`, and
     `robustness` (accuracy by corruption; it may be empty). `unavailable` gives the reasons of those left out. Balanced
@@ -65,6 +65,8 @@ def comparison_tables(networks: dict[str, dict[str, Any]], unavailable: dict[str
     for name, entry in networks.items():
         training, latency = entry["training"], entry["latency"]
         tables["Accuracy"][name] = _accuracy_row(entry)
+        if name == next(iter(networks)):  # ours itself
+            tables["Accuracy"][name] |= dict.fromkeys(("ours minus it (points)", "McNemar's test"), "–")
         tables["Size"][name] = {
             "network": entry["run"]["parameters"]["network"],
             "parameters": f"{entry['run']['network_parameters']:,}",
@@ -85,7 +87,7 @@ def comparison_tables(networks: dict[str, dict[str, Any]], unavailable: dict[str
             "peak memory": "–" if latency["peak_memory"] is None else f"{latency['peak_memory'] / 2**20:.0f} MiB",
         }
         if entry["robustness"]:
-            tables.setdefault("Accuracy under corruption, all test images", {})[name] = {
+            tables.setdefault("Accuracy on corrupted test images", {})[name] = {
                 corruption: percent(accuracy) for corruption, accuracy in entry["robustness"].items()
             }
     tables["Size"] |= {name: {"network": reason} for name, reason in unavailable.items()}

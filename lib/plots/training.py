@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from lib.plots.style import COLOURS, NEUTRAL, SERIES, finished
 
 _MARKERS = ("o", "s", "^", "D")
-_ERRORS = (0.5, 1, 2, 5, 10, 20, 50)  # ticks of an axis of errors, in percent
+_ERRORS = (0.5, 1, 2, 5, 10, 20, 30, 50)  # ticks of an axis of errors, in percent
 _LOWEST_ERROR = 0.3  # shown in learning curves: what a network memorises would take most of the axis
 _SECONDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 

@@ -56,7 +56,7 @@ def test_tables_and_sentences_follow_from_the_metrics() -> None:
     assert tables["Training on one"].loc["baseline"].tolist() == ["2 × 50", "20 s", "5 images/s", "in this run"]
     (inference,) = (table for title, table in tables.items() if title.startswith("Inference on "))
     assert inference.loc["baseline", "inference throughput"] == "2560 images/s"
-    robustness = tables["Accuracy under corruption, all test images"]
+    robustness = tables["Accuracy on corrupted test images"]
     assert robustness.loc["baseline", "blur 1"].startswith("99.00 %")
     (sentence,) = conclusion(networks, "the sample")
     assert sentence.startswith("baseline, on the sample and at these budgets: ours is more accurate (+9.00 [")
