@@ -12,7 +12,8 @@ left out; a shorter one may still fit. Every run has a folder in FOLDER/runs wit
 result.json. Those of full and budget runs also have predictions.npz: the logits, N×2 in class order, of the images of
 val then test (`clean`, float32), and of the test images under each corruption (float16). The same command continues
 after an interruption, and several with other PATTERNs may share FOLDER. With --archive-to, results.jsonl (a line a
-run), baselines.tar.gz and weights.tar.gz are renewed there after each run.
+run), baselines.tar.gz and weights.tar.gz are renewed there after each run. With --keep, what 05_compare_vgg reads is
+written to a folder at the end; `--keep outputs/reference/baselines` replaces the kept runs.
 """
 
 import argparse
@@ -42,6 +43,7 @@ from lib.core.files import atomic_file, read_json, remove_file, write_json
 from lib.data.dataset import PackedDataset, open_dataset
 from lib.data.packing import pack_dataset
 from lib.data.source import Source, open_source
+from lib.evaluation.baseline_runs import CNN, CORRUPTIONS, OURS, VGG, keep_runs
 from lib.evaluation.corruptions import ROBUSTNESS
 from lib.evaluation.metrics import proportion
 from lib.evaluation.predictions import LOGITS, predict, probability_fake, run_network
@@ -52,8 +54,6 @@ from lib.training.baselines import RECIPES, VGG_CANDIDATES
 from lib.training.settings import Settings
 from lib.training.train import train
 
-CORRUPTIONS = ("noise 0.1", "JPEG 40", "blur 0.6", "blur 1")  # those of lib.evaluation.published
-OURS, VGG, CNN = "texture_net_x2", "vgg16_bn", "plain_64_128"
 RECIPE_OF = {OURS: "ours", VGG: "vgg16_bn", CNN: "cnn_baseline"}
 SPEED_EPOCHS, TUNING_EPOCHS = 3, 6
 BUDGETS = (1, 2, 4, 8, 16, 32)
@@ -302,6 +302,7 @@ def main() -> None:
     parser.add_argument("archive", help="a folder or a zip in the layout of CIFAKE")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--archive-to", type=Path, help="a folder for results.jsonl and the archives")
+    parser.add_argument("--keep", type=Path, help="a folder for what is kept of the runs")
     parser.add_argument("--deadline", type=float, default=float("inf"), metavar="SECONDS", help="from now on")
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="images of train and of test (0: all)")
     parser.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN", help="names of runs")
@@ -335,6 +336,8 @@ def main() -> None:
             sys.exit(subprocess.call([sys.executable, *sys.argv, *again]))
         remove_file(lab.folder(run) / "error.txt")
         lab.archive()
+    if arguments.keep:
+        keep_runs(lab.output / "runs", arguments.keep)
 
 
 if __name__ == "__main__":

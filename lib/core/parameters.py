@@ -35,7 +35,7 @@ LIMITS: dict[str, tuple[float, float]] = {
 CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": ("adamw", "sgd"), "schedule": ("one_cycle", "constant"),
     "precision": ("float32", "bfloat16"), "accelerator": ("auto", "cpu", "gpu"), "engine": ("local", "wandb"),
-    "wandb": WANDB_MODES,
+    "wandb": WANDB_MODES, "baselines": ("reference", "train"),
 }  # fmt: skip
 _FILES = {"sweep": "name a sweep specification, such as parameters/sweep_grid.yaml"}
 

@@ -94,15 +94,20 @@ def accuracy_vs_macs(networks: dict[str, dict[str, Any]], published: bool) -> Fi
         ax.plot([entry["macs"] / 1e6] * 2, [100 * accuracy["ci_low"], 100 * accuracy["ci_high"]], color=NEUTRAL)
         ax.plot(entry["macs"] / 1e6, 100 * accuracy["value"], "o", color=COLOURS["REAL"])
         ax.annotate(
-            name, (entry["macs"] / 1e6, 100 * accuracy["value"]), (7, -3), textcoords="offset points", fontsize=9
+            name,
+            (entry["macs"] / 1e6, 100 * accuracy["ci_high"]),
+            (0, 4),
+            textcoords="offset points",
+            fontsize=9,
+            ha="center",
         )
     for other in ACCURACY if published else ():
         ax.plot(other["macs"] / 1e6, other["accuracy"], "D", mfc="none", mec=NEUTRAL, ms=5)
-        ax.annotate(other["network"].replace(", ", "\n"), (other["macs"] / 1e6, other["accuracy"]), (0, -6),
-                    textcoords="offset points", ha="center", va="top", fontsize=8, color=NEUTRAL)  # fmt: skip
+        ax.annotate(other["network"].replace(", ", "\n"), (other["macs"] / 1e6, other["accuracy"]), (5, -3),
+                    textcoords="offset points", va="top", fontsize=8, color=NEUTRAL)  # fmt: skip
     ax.set(xscale="log", xlabel="MACs an image (millions)", ylabel="accuracy on all test images (%)")
     ticks = (10, 30, 100, 300, 1000, 3000, 10_000)
-    ax.margins(x=0.25)
+    ax.margins(x=0.25, y=0.15)
     low, high = ax.get_xlim()
     shown = [tick for tick in ticks if low < tick < high]
     ax.set_xticks(shown, [f"{tick:,}" for tick in shown])

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 COLOURS = {"FAKE": "#d1495b", "REAL": "#2e7da6"}
 NEUTRAL = "#5b6470"
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # told apart by colour-blind readers: Okabe & Ito 2008
 
 
 def use_style() -> None:

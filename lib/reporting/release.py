@@ -24,6 +24,7 @@ _FILES = (
     "06_export/served.onnx", "06_export/served.json", "06_export/export.json",
 )  # fmt: skip
 
+_KEPT = "baselines"  # runs of another machine, which no run of the pipeline renews
 REFERENCE = ROOT / "outputs" / "reference"
 _CARD = Path(__file__).with_name("release.md.j2")
 
@@ -38,9 +39,9 @@ def release(
     """Write the release of the run in `outputs` to `reference`, without this machine's paths.
 
     It holds the files of _FILES, `README.md` (the model card), the executed notebooks and their figures, and replaces
-    what `reference` held; with `external`, labelled images that are not of its training data's kind, also what the
-    served network makes of them (`evaluate_external`). Raises InputError when the run is not finished or not on `data`,
-    or when 06_export wrote another network.
+    what `reference` held but the kept runs of the baselines; with `external`, labelled images that are not of its
+    training data's kind, also what the served network makes of them (`evaluate_external`). Raises InputError when the
+    run is not finished or not on `data`, or when 06_export wrote another network.
     """
     run = read_json(outputs / "02_train" / "run.json")
     metrics = read_json(outputs / "04_evaluate" / "metrics.json")
@@ -51,6 +52,8 @@ def release(
     if export["weights"] != hashlib.sha256(weights.read_bytes()).hexdigest():
         raise InputError(f"{outputs}/06_export is of other weights than {weights}: run 06_export without checkpoint")
     with atomic_dir(reference) as folder:
+        if (reference / _KEPT).is_dir():
+            shutil.copytree(reference / _KEPT, folder / _KEPT)
         for file in _FILES:
             shutil.copy(outputs / file, folder)
         for network in folder.glob("*.onnx"):

@@ -30,3 +30,9 @@ VGG_CANDIDATES: dict[str, dict[str, Any]] = {
     **{f"sgd-{lr:g}": {"optimizer": "sgd", "lr": lr, "weight_decay": 5e-4} for lr in (0.03, 0.1)},
     **{f"adamw-{lr:g}": {"optimizer": "adamw", "lr": lr, "weight_decay": 0.05} for lr in (0.001, 0.003)},
 }
+
+
+def is_small_budget(baseline: str, epochs: int, num_images: int, num_train_images: int) -> bool:
+    """Return whether `epochs` of `num_images` (0: all `num_train_images`) are fewer images than a baseline's recipe."""
+    whole = RECIPES[baseline]["epochs"] * num_train_images
+    return epochs * min(num_images or num_train_images, num_train_images) < whole

@@ -69,7 +69,8 @@ def fit_frozen(dataset: PackedDataset, init_state_dict: dict[str, Tensor], setti
     network = build_network(**model_config)
     network.load_state_dict(init_state_dict, strict=False)
     indices = PackedDataModule(dataset, settings).train_indices
-    images, labels = load_tensors(dataset, indices, choose_device(settings.accelerator))
+    device = choose_device(settings.accelerator)
+    images, labels = load_tensors(dataset, indices, device)
     features = run_network(network, images).features
     scaler, regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features, labels.cpu())
     weight = torch.from_numpy(regression.coef_[0] / scaler.scale_) / 2
@@ -82,7 +83,7 @@ def fit_frozen(dataset: PackedDataset, init_state_dict: dict[str, Tensor], setti
         asdict(replace(settings, epochs=1, flip=False, translate=0)), dataset.metadata,
         lib_hash(module="training.pretrained"),
         train_seconds=time.perf_counter() - start,
-        network_parameters=count_parameters(network), macs=count_macs(network),
+        network_parameters=count_parameters(network), macs=count_macs(network), device=device.type,
     )  # fmt: skip
     write_json(folder / "run.json", record)
     return network.eval()

@@ -53,6 +53,7 @@ def test_limits_and_choices_name_parameters_that_exist() -> None:
         ("04_evaluate", {"target_risk": 0.0}, "target_risk is 0.0: give a value from"),
         ("04_evaluate", {"external": ["no/such.zip"]}, "but there is nothing at no/such.zip: name folders or zips"),
         ("04_evaluate", {"external": [3]}, "but there is nothing at 3: name folders or zips"),
+        ("05_compare_vgg", {"baselines": "kept"}, "baselines is 'kept': choose one of reference, train"),
         ("05_compare_vgg", {"baseline_batch_size": 1}, "baseline_batch_size is 1: give a value from 2 to"),
         ("06_export", {"rounds": 1}, "rounds is 1: give a value from 2 to"),
         (

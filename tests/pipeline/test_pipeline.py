@@ -73,8 +73,10 @@ def test_report_is_one_file_with_every_figure_and_names_the_sample(sample_build:
 
 def test_comparison_has_all_networks_on_the_same_images(sample_build: Path) -> None:
     comparison = read_json(sample_build / "05_compare_vgg" / "comparison.json")
-    assert comparison["networks"]["VGG16-BN"]["run"]["parameters"]["network"] == "vgg16_bn"
-    assert set(comparison["networks"]) == {"ours", "CNN baseline (student project)", "VGG16-BN"}
+    assert comparison["networks"]["VGG16-BN, small budget"]["run"]["parameters"]["network"] == "vgg16_bn"
+    assert set(comparison["networks"]) == {
+        "ours", "CNN baseline (student project), small budget", "VGG16-BN, small budget"
+    }  # fmt: skip
     accuracy = {name: entry["metrics"]["test"]["accuracy"]["value"] for name, entry in comparison["networks"].items()}
     for name, entry in comparison["networks"].items():
         assert entry["mcnemar"]["n"] == 1000

@@ -30,6 +30,7 @@ def released(sample_build: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     data = json.loads((sample_build / "02_train" / "run.json").read_text())["data"]["data"]
     reference.mkdir()
     (reference / "old.png").write_text("")
+    (reference / "baselines").mkdir()
     release(sample_build, reference=reference, data=data)
     return reference
 
@@ -38,8 +39,9 @@ def released(sample_build: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_release_has_all_files_and_equal_networks(released: Path) -> None:
     names = {path.name for path in released.iterdir()}
     assert names == {
-        "README.md", "comparison.json", "drift.npz", "export.json", "figures", "metrics.json", "model.onnx",
-        "notebooks", "run.json", "served.json", "served.onnx", "training_hashes.npy", "weights.safetensors",
+        "README.md", "baselines", "comparison.json", "drift.npz", "export.json", "figures", "metrics.json",
+        "model.onnx", "notebooks", "run.json", "served.json", "served.onnx", "training_hashes.npy",
+        "weights.safetensors",
     }  # fmt: skip
     with torch.no_grad():
         expected = load_weights(released / "weights.safetensors")(torch.from_numpy(IMAGES)).numpy()

@@ -1,0 +1,33 @@
+"""Figures of training runs show the numbers of their histories and results."""
+
+import pandas as pd
+import pytest
+
+from lib.plots.training import error_vs_seconds, learning_curves
+
+
+def history(epochs: int) -> pd.DataFrame:
+    accuracy = [0.5 + 0.1 * epoch for epoch in range(epochs)]
+    return pd.DataFrame({"epoch": range(1, epochs + 1), "train/acc": accuracy, "val/acc": accuracy})
+
+
+def test_learning_curves_leave_out_runs_of_one_epoch() -> None:
+    figure = learning_curves({"long": history(3), "single": history(1), "short": history(2)})
+    shown = [ax for ax in figure.axes if ax.lines]
+    assert [ax.get_title() for ax in shown] == ["long", "short"]
+    assert shown[0].lines[1].get_ydata() == pytest.approx([50, 40, 30])
+
+
+def test_errors_are_drawn_over_seconds_with_their_budgets() -> None:
+    points = [
+        {"epochs": epochs, "seconds": 2.0 * epochs, "whole": epochs == 40,
+         "accuracy": {"value": value, "ci_low": value - 0.01, "ci_high": value + 0.01}}
+        for epochs, value in ((1, 0.9), (40, 0.98))
+    ]  # fmt: skip
+    (ax,) = error_vs_seconds({"a": points, "b": points[:1]}, "GPU").axes
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    curves = {line.get_label(): line for line in ax.lines}
+    assert curves["a"].get_xdata() == pytest.approx([2, 80])
+    assert curves["a"].get_ydata() == pytest.approx([10, 2])
+    assert [text.get_text() for text in ax.texts] == ["1", "40", "1"]
+    assert "GPU" in ax.get_xlabel()
