@@ -166,7 +166,7 @@ def test_killed_or_interrupted_sweep_resumes_and_a_failure_is_recorded(
     trials, given, done = tmp_path / "sweeps", fixed(sample_dataset, epochs=2), {}
     for slot, ending in enumerate((signal.SIGKILL, signal.SIGINT), 1):
         process = worker(spec, given, trials)
-        wait_for(lambda slot=slot: list(trials.glob(f"*/{slot}/rerun.yaml")))
+        wait_for(lambda slot=slot: list(trials.glob(f"*/{slot}/rerun.yaml")) and str(slot - 1) in stamps(trials))
         os.killpg(process.pid, signal.SIGSTOP)  # or it may end before this process has tried
         with pytest.raises(InputError, match="another sweep runs in"):
             run_sweep(check_specification(spec), given, {}, trials, progress=False)
