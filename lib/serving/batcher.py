@@ -1,6 +1,9 @@
 """Micro-batching: what waits while the network computes makes up the next batch. Nothing waits for company."""
 
 import asyncio
+import os
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,15 +22,15 @@ class Batcher(Generic[Item, Result]):
     """Call `function` for items of several requests together, in `workers` threads.
 
     It gets up to `max_batch_size` items and returns a result for each, in order. At most `capacity` items wait.
-    `observe` gets the size of each batch.
+    `observe` gets the size of each batch. What runs in the `background` gets the cores that nothing else wants.
     """
 
     def __init__(
         self, function: Callable[[list[Item]], Sequence[Result]], workers: int, max_batch_size: int, capacity: int,
-        observe: Callable[[int], object] = lambda size: None,
+        observe: Callable[[int], object] = lambda size: None, background: bool = False,
     ) -> None:  # fmt: skip
         self._function, self._max_batch_size, self.capacity, self._observe = function, max_batch_size, capacity, observe
-        self._threads = ThreadPoolExecutor(workers)
+        self._threads = ThreadPoolExecutor(workers, initializer=_in_background if background else None)
         self._idle = 2 * workers  # two batches a thread, which has the next one at hand when it is done with one
         self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
 
@@ -63,3 +66,9 @@ class Batcher(Generic[Item, Result]):
             if not future.done():  # its request may have been cancelled
                 future.set_exception(error) if error else future.set_result(result)
         self._dispatch()
+
+
+def _in_background() -> None:
+    """Give this thread the lowest priority, where threads have one of their own."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)

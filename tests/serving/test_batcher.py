@@ -1,6 +1,8 @@
 """Micro-batching, with functions that take their time."""
 
 import asyncio
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -75,3 +77,13 @@ def test_a_full_queue_takes_nothing_a_failed_batch_fails_alone() -> None:
             await waiting
 
     asyncio.run(use())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
+def test_background_threads_have_the_lowest_priority_and_others_the_usual_one() -> None:
+    async def priority(background: bool) -> int:
+        batcher = Batcher(lambda items: [os.getpriority(os.PRIO_PROCESS, 0)], 1, 1, 1, background=background)
+        return (await batcher.run([0]))[0]
+
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    assert [asyncio.run(priority(background)) for background in (True, False)] == [19, usual]
