@@ -64,7 +64,7 @@ sweep: profile .venv/ready  ## search parameters: SPEC=parameters/sweep_bayes.ya
 	@echo "Open outputs/$$PROFILE/03_sweep/03_sweep.ipynb"
 
 test: .venv/ready  ## run all tests, and replay the executed notebooks
-	python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --cov=lib --cov-report=term $(ARGS)
+	python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 test-fast: .venv/ready  ## run the tests that need no kernel, server, browser or build
 	python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder -m "not slow and not full" $(ARGS)

@@ -107,7 +107,7 @@ def ploomber(*arguments: str, cwd: Path = ROOT, prefix: Sequence[str] = (), **en
     """Run Ploomber's command line, after `prefix`, and return its output; fail if it fails."""
     run = subprocess.run(
         [*prefix, str(shutil.which("ploomber", path=Path(sys.executable).parent)), *arguments],
-        cwd=cwd, env={**os.environ, "PLOOMBER_STATS_ENABLED": "false", **env}, capture_output=True, text=True,
+        cwd=cwd, env={**untraced(), "PLOOMBER_STATS_ENABLED": "false", **env}, capture_output=True, text=True,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     return run.stdout + run.stderr
