@@ -50,10 +50,10 @@ class LabelledImages:
     """Hold the files of labelled sets, sorted by their names.
 
     `sets` has the files of each set under the names of the folders around its class folders, without the first ones
-    that all sets share, `shared` in number; `descriptions` what `sets.csv` says of each. `read` returns a file's content or raises InputError.
-    `unusable` are files that cannot be read, with the end of a sentence that tells why, `unusable_folders` those named
-    like a class or a split; `skipped` those that are no
-    images, `outside` images that lie in no class folder.
+    that all sets share, `shared` in number; `descriptions` what `sets.csv` says of each. `read` returns a file's
+    content or raises InputError. `unusable` are files that cannot be read, with the end of a sentence that tells why,
+    `unusable_folders` those named like a class or a split; `skipped` those that are no images, `outside` images that
+    lie in no class folder.
     """
 
     location: str

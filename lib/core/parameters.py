@@ -8,6 +8,7 @@ from typing import Any
 
 from lib.core.errors import InputError
 from lib.core.files import ROOT, project_path
+from lib.core.input_rule import RESIZE_MODES, size_mistake
 from lib.core.wandb_mode import WANDB_MODES
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
@@ -29,13 +30,14 @@ LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("max_train_samples", "max_sweep_samples", "max_robustness_samples"), (0, 10**9)),
     **dict.fromkeys(("devices", "num_nodes"), (1, 4096)),
     "max_baseline_samples": (0, 10**9), "max_calibration_samples": (0, 10**9), "sample_fraction": (0.01, 1),
-    "val_fraction": (0.001, 0.9), "translate": (0, 16), "cutout_size": (0, 31), "aux_loss_weight": (0, 100),
+    "val_fraction": (0.001, 0.9), "test_fraction": (0.001, 0.9),
+    "translate": (0, 16), "cutout_size": (0, 255), "aux_loss_weight": (0, 100),
     "max_accuracy_drop": (0, 100), "rounds": (2, 10_000), "workers": (1, 1024), "jobs": (0, 1024), "threads": (0, 4096),
 }  # fmt: skip
 CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": ("adamw", "sgd"), "schedule": ("one_cycle", "constant"),
     "precision": ("float32", "bfloat16"), "accelerator": ("auto", "cpu", "gpu"), "engine": ("local", "wandb"),
-    "wandb": WANDB_MODES, "baselines": ("reference", "train"),
+    "wandb": WANDB_MODES, "resize": RESIZE_MODES, "baselines": ("reference", "train"),
 }  # fmt: skip
 _FILES = {"sweep": "name a sweep specification, such as parameters/sweep_grid.yaml"}
 
@@ -80,6 +82,8 @@ def out_of_limits(name: str, value: Any) -> str:
         for number in value if isinstance(value, list) else [value]:
             if not (fits(number, "float") and low <= number <= high):
                 return f"{name} is {value!r}: give a value from {low} to {high}"
+    if name == "image_size":
+        return size_mistake(value)
     if name in CHOICES and value not in CHOICES[name]:
         return f"{name} is {value!r}: choose one of {', '.join(CHOICES[name])}"
     if name in _FILES and not project_path(value).is_file():

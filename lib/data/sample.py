@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lib.core.decode import IMAGE_SIZE
 from lib.core.errors import InputError
 from lib.core.files import atomic_dir
+from lib.core.input_rule import IMAGE_SIZE
 
 Pixels = NDArray[np.uint8]
 Box = tuple[int, int, int, int]

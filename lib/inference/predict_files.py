@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lib.core.errors import InputError
+from lib.core.input_rule import InputRule
 from lib.core.terminal import printable, tell
 from lib.core.threads import map_batches
 from lib.inference.image_files import ImageFile, find_images, skipped_line
@@ -54,7 +55,7 @@ def predicted(model: Predictor, files: list[ImageFile]) -> Iterator[Row]:
 
 
 def _batch_rows(model: Predictor, files: Sequence[ImageFile]) -> list[Row]:
-    read = [_read(file) for file in files]
+    read = [_read(file, model.input_rule) for file in files]
     pixels = [image.pixels for image in read if isinstance(image, DecodedImage)]
     predictions = iter(model.predict(np.stack(pixels)) if pixels else ())
     rows = []
@@ -74,10 +75,10 @@ def _batch_rows(model: Predictor, files: Sequence[ImageFile]) -> list[Row]:
     return rows
 
 
-def _read(file: ImageFile) -> DecodedImage | str:
+def _read(file: ImageFile, rule: InputRule) -> DecodedImage | str:
     """Return the decoded image, or the sentence that tells why there is none."""
     try:
-        return decode_image(file.read())
+        return decode_image(file.read(), rule)
     except InputError as error:
         return str(error)
 
