@@ -103,7 +103,7 @@ pd.DataFrame(
         title: {"images": f"{group['accuracy']['n']:,}"}
         | {
             f"{name} {label}".strip().replace("_", " "): percent(estimate)
-            for name, entry in group.items()
+            for name, entry in measures.in_order(group).items()
             for label, estimate in ({"": entry} if "value" in entry else entry).items()
         }
         for title, group in groups.items()

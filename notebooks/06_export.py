@@ -98,7 +98,7 @@ val, test = dataset.indices("val"), dataset.indices("test")
 val_images, test_images = (dataset.rows(split, channels_first=True) for split in ("val", "test"))
 labels = dataset.records["label"].to_numpy()
 with torch.inference_mode():
-    some = val[: equal_pixels(256, dataset.image_size)]
+    some = val[: equal_pixels(128, dataset.image_size)]
     torch_logits = network(torch.from_numpy(val_images[: len(some)])).numpy()
 max_difference = np.abs(Predictor(model).logits(dataset.images[some]) - torch_logits).max()
 print(f"ONNX Runtime's logits are within {TOLERANCE:g} of PyTorch's: {max_difference <= TOLERANCE}")

@@ -31,6 +31,12 @@ class PackedDataset:
     records: pd.DataFrame
     metadata: dict[str, Any]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A memory map would be pickled with all of its pixels, for each process of a training on several devices.
+        if not isinstance(self.packed, np.memmap) or isinstance(self.packed.base, np.memmap):
+            return PackedDataset, (self.packed, self.records, self.metadata)
+        return _with_pixels_of, (self.packed.filename, self.records, self.metadata)
+
     @property
     def image_size(self) -> int:
         """Return the size S of the network's input."""
@@ -93,6 +99,10 @@ class PackedDataset:
     def fingerprint(self) -> dict[str, Any]:
         """Return the metadata that determine which images are in train and which are held out."""
         return {key: self.metadata[key] for key in ("checksums", "val_fraction", "split_seed")}
+
+
+def _with_pixels_of(file: Path, records: pd.DataFrame, metadata: dict[str, Any]) -> PackedDataset:
+    return PackedDataset(np.load(file, mmap_mode="r"), records, metadata)
 
 
 def sample_size(parameter: str, wanted: int, available: int) -> int:

@@ -20,6 +20,7 @@ from lib.core.input_rule import InputRule
 from lib.core.labelled import LabelledFile, LabelledImages, open_labelled
 from lib.core.parameters import did_you_mean
 from lib.core.pixel_hash import pixel_hash, read_hashes
+from lib.core.rows import equal_pixels
 from lib.core.terminal import encodable
 from lib.core.threads import map_batches
 from lib.evaluation.bootstrap import bootstrap
@@ -36,8 +37,7 @@ _Named = tuple[str, LabelledFile]  # the name of a set, and a file of it
 
 HASHES = "training_hashes.npy"  # of a network's training images (lib.core.pixel_hash), beside it
 
-_BATCH = 64  # images
-_LEAST = 10  # images of each side of an AUC
+_BATCH, _LEAST = 64, 10  # images of 32×32; images of each side of an AUC
 _OVERALL = ("accuracy", "balanced_accuracy", "recall", "roc_auc")  # none of them depends on the temperature
 
 
@@ -52,7 +52,7 @@ def predict_sets(images: LabelledImages, predict: Predict, rule: InputRule, jpeg
     if jpeg is not None and not 1 <= jpeg <= 95:
         raise InputError(f"jpeg is {jpeg}: give a quality from 1 to 95")
     files = [(title, file) for title, own in images.sets.items() for file in own]
-    rows = map_batches(partial(_rows, images, predict, rule, jpeg), files, _BATCH)
+    rows = map_batches(partial(_rows, images, predict, rule, jpeg), files, equal_pixels(_BATCH, rule.size))
     return pd.DataFrame(list(tqdm(rows, total=len(files), unit=" images", disable=None, leave=False)))
 
 
@@ -153,25 +153,19 @@ def evaluate_sets(
 def evaluate_path(path: Path, model: Path, against: str | None = None, jpeg: int | None = None) -> dict[str, Any]:
     """Return the figures (`evaluate_sets`) of an exported network on the sets in a folder or a zip.
 
-    `location`, `model` and `jpeg` tell what was evaluated. Raises InputError as `open_labelled`, `Predictor`,
-    `predict_sets` and `evaluate_sets` do.
+    `location`, `model`, `jpeg` and `input_rule` tell what was evaluated. Raises InputError as each step does.
     """
     predictor, images = Predictor(model, threads=1), open_labelled(path)
     table = predict_sets(images, predictor.predict, predictor.input_rule, jpeg)
-    about = {"location": images.location, "model": encodable(str(model)), "jpeg": jpeg,
-             "input_rule": predictor.input_rule.version}  # fmt: skip
+    rule = predictor.input_rule.version
+    about = {"location": images.location, "model": encodable(str(model)), "jpeg": jpeg, "input_rule": rule}
     return about | evaluate_sets(table, images, against, *references(model))
 
 
 def evaluate_network(
-    network: Network,
-    calibration: Calibration,
-    input_rule: int,
-    path: Path,
-    training: np.ndarray,
-    drift: DriftTest | None,
-    accelerator: str,
-) -> dict[str, Any]:
+    network: Network, calibration: Calibration, input_rule: int, path: Path, training: np.ndarray,
+    drift: DriftTest | None, accelerator: str,
+) -> dict[str, Any]:  # fmt: skip
     """Return the figures (`evaluate_sets`) of a network in PyTorch on the sets in a folder or a zip."""
     images, device, lock = open_labelled(path), choose_device(accelerator), Lock()
 

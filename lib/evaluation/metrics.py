@@ -118,6 +118,11 @@ def is_balanced(metrics: dict[str, Any]) -> bool:
     return metrics["majority_class_accuracy"]["value"] <= BALANCED
 
 
+def in_order(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return the metrics of `evaluate`, balanced accuracy first where the classes are unbalanced."""
+    return metrics if is_balanced(metrics) else {"balanced_accuracy": metrics["balanced_accuracy"], **metrics}
+
+
 def describe_accuracy(metrics: dict[str, Any]) -> str:
     """Compare accuracy with its baseline, the majority class; with unbalanced classes balanced accuracy first.
 

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from lib.core.input_rule import IMAGE_SIZE
+from lib.core.rows import equal_pixels
 
 PATCH, STRIDE = 12, 4  # pixels of an image of 32×32, and in proportion of others: 100 squares
 
@@ -39,11 +40,15 @@ def saliency_map(logits: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray)
 
     Occlusion sensitivity (Zeiler & Fergus 2014, arXiv 1311.2901): a square of PATCH pixels takes the image's mean
     colour, and the margin between the logits drops; the saliency of a pixel is the mean drop over the squares that
-    cover it. `logits` returns N×2 for N×S×S×3; it is called once.
+    cover it. `logits` returns N×2 for N×S×S×3; it is called once, for images larger than 32×32 in
+    parts.
     """
     covers = _covers(len(pixels))
     covered = np.where(covers[..., None], pixels.mean((0, 1)).round().astype(np.uint8), pixels)
-    margins = -np.diff(logits(np.concatenate([pixels[None], covered])), axis=1)[:, 0]
+    images = np.concatenate([pixels[None], covered])
+    step = equal_pixels(len(images), len(pixels))
+    parts = [logits(images[start : start + step]) for start in range(0, len(images), step)]
+    margins = -np.diff(np.concatenate(parts), axis=1)[:, 0]
     drops = margins[0] - margins[1:]
     return np.tensordot(drops, covers, 1) / covers.sum(0)
 

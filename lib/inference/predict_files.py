@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from lib.core.errors import InputError
 from lib.core.input_rule import InputRule
+from lib.core.rows import equal_pixels
 from lib.core.terminal import printable, tell
 from lib.core.threads import map_batches
 from lib.inference.image_files import ImageFile, find_images, skipped_line
@@ -20,7 +21,7 @@ from lib.inference.images import DecodedImage, decode_image
 from lib.inference.predictor import Predictor, warning
 
 COLUMNS = ("file", "prediction", "p_fake", "unsure", "warning", "error")
-_BATCH = 64  # images; what a larger batch computes leaves the cache
+_BATCH = 64  # images of 32×32; what a larger batch computes leaves the cache
 
 Row = dict[str, Any]
 
@@ -51,7 +52,7 @@ def predicted(model: Predictor, files: list[ImageFile]) -> Iterator[Row]:
     classified in one thread a usable core; Pillow and ONNX Runtime release Python's lock while they
     work, so give the model one thread.
     """
-    return map_batches(partial(_batch_rows, model), files, _BATCH)
+    return map_batches(partial(_batch_rows, model), files, equal_pixels(_BATCH, model.input_rule.size))
 
 
 def _batch_rows(model: Predictor, files: Sequence[ImageFile]) -> list[Row]:

@@ -132,7 +132,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="CIFAKE Lab", version=version("cifake-lab"), lifespan=_lifespan, routes=routes, docs_url=None,
         redoc_url=None, redirect_slashes=False, exception_handlers=HANDLERS,
         telemetry=dict.fromkeys(("tracing", "metrics", "logs"), False),
-        description=f"{_ABOUT} {service.limits or ''}",
+        description=f"{_about(service.predictor.data)} {service.limits or ''}",
     )  # fmt: skip
     app.state.service = service
     app.add_middleware(BodyLimit, given.max_body, given.max_body_memory, given.body_timeout)
@@ -142,6 +142,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         methods, exposed = ("GET", "POST"), ("Retry-After",)
         app.add_middleware(CORSMiddleware, given.cors_origins, methods, ("*",), expose_headers=exposed)
     return app
+
+
+def _about(data: str) -> str:
+    return f"Tells FAKE from REAL as in its training data, {data}." if data.startswith("own images") else _ABOUT
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """Data sets of one's own: layouts, splits that are made, sizes, and what is refused."""
 
 import io
+import pickle
 import re
 import zipfile
 from collections.abc import Callable
@@ -145,6 +146,15 @@ def test_batches_from_the_file_equal_those_from_memory(own: Write) -> None:
     )
     for (first, first_labels), (second, second_labels) in zip(of_file, of_memory, strict=True):
         assert torch.equal(first, second) and torch.equal(first_labels, second_labels)
+
+
+def test_another_process_opens_the_file_instead_of_receiving_its_pixels(own: Write) -> None:
+    dataset = packed(own(("FAKE", "REAL")), image_size=64)
+    content = pickle.dumps(dataset)
+    assert len(content) < dataset.packed.nbytes / 10
+    np.testing.assert_array_equal(pickle.loads(content).images, dataset.images)
+    part = PackedDataset(dataset.packed[:3], dataset.records[:3], dataset.metadata)
+    assert pickle.loads(pickle.dumps(part)).images.shape == (3, 64, 64, 3)
 
 
 def test_rows_are_read_in_parts_of_a_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
