@@ -54,7 +54,7 @@ def run_network(
     hook = network.backbone[-1].register_forward_hook(capture)
     try:
         with torch.inference_mode():
-            size = equal_pixels(_BATCH_SIZE, network.image_size)
+            size = equal_pixels(_BATCH_SIZE, images[0].shape[0])
             batches = Batches(images, torch.zeros(len(images), device=device), batch_size=size)
             for batch, _ in tqdm(batches, "predict", unit=" batches", disable=not progress):
                 captured.clear()

@@ -37,7 +37,7 @@ class Teacher:
         those without augmentation; they also serve as targets of flipped and translated images.
         """
         network = self.network.to(labels.device).eval()
-        size = equal_pixels(_BATCH_SIZE, network.image_size)
+        size = equal_pixels(_BATCH_SIZE, images[0].shape[0])
         parts = (torch.as_tensor(images[start : start + size]) for start in range(0, len(images), size))
         probs = torch.cat([F.softmax(network(part.to(labels.device).permute(0, 3, 1, 2)), 1) for part in parts])
         return self.alpha * probs + (1 - self.alpha) * F.one_hot(labels, probs.shape[1])

@@ -359,7 +359,7 @@ def test_both_decoders_count_what_was_converted() -> None:
     ],
 )
 def test_the_data_path_names_the_file_and_the_reason(content: bytes, reason: str) -> None:
-    with pytest.raises(InputError, match=rf"^a/b\.jpg cannot be read as an image \({reason}\): replace or remove it$"):
+    with pytest.raises(InputError, match=rf"^a/b\.jpg cannot be used as an image \({reason}\): replace or remove it$"):
         decode([("a/b.jpg", content)], InputRule())
 
 
