@@ -35,7 +35,8 @@ def build_records(
     first: dict[bytes, int] = {}
     table["duplicate_of"] = [first.setdefault(digest, index) for index, digest in enumerate(digests)]
     table.loc[table.groupby("duplicate_of")["label"].transform("nunique") > 1, "split"] = EXCLUDED
-    if (unsplit := table["split"] == "").any():
+    unsplit = table["split"] == ""
+    if unsplit.any():
         _check_before_split(table[unsplit])
         held_out = _held_out(table[unsplit], test_fraction, np.random.default_rng((seed, 1)))
         table.loc[unsplit, "split"] = "train"
@@ -43,7 +44,7 @@ def build_records(
     # Train comes first in the order of the records, so the first duplicate of a leaked image is there.
     is_train = (table["split"] == "train").to_numpy()
     table["leaked"] = (table["split"] == "test") & is_train[table["duplicate_of"]]
-    _check_minimum(table)
+    _check_minimum(table, ", or raise test_fraction" if unsplit.any() else "")
     table.loc[_held_out(table[is_train], val_fraction, np.random.default_rng(seed)), "split"] = "val"
     for split in ("train", "val"):
         for label, title in enumerate(CLASSES):
@@ -61,13 +62,14 @@ def _check_before_split(table: pd.DataFrame) -> None:
             )
 
 
-def _check_minimum(table: pd.DataFrame) -> None:
+def _check_minimum(table: pd.DataFrame, remedy: str) -> None:
     for split, where in (("train", ""), ("test", " that are not in train too")):
         for label, title in enumerate(CLASSES):
             images = table[(table["split"] == split) & (table["label"] == label) & ~table["leaked"]]
             if (n := images["duplicate_of"].nunique()) < MIN_IMAGES:
                 raise InputError(
-                    f"{split}/{title} has {n} different images{where}: at least {MIN_IMAGES} are needed, add some"
+                    f"{split}/{title} has {n} different images{where}: "
+                    f"at least {MIN_IMAGES} are needed, add some{remedy}"
                 )
 
 

@@ -31,7 +31,7 @@ Write = Callable[..., Path]
 def own(tmp_path: Path) -> Write:
     """Return a function that writes random images of a size into folders, `n` in each, and returns the top folder."""
 
-    def write(folders: tuple[str, ...], n: int = 20, side: tuple[int, int] = (80, 72)) -> Path:
+    def write(folders: tuple[str, ...], n: int = 30, side: tuple[int, int] = (80, 72)) -> Path:
         for index, folder in enumerate(folders):
             rng = np.random.default_rng(index)
             (tmp_path / "own" / folder).mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ LAYOUTS = [("FAKE", "REAL"), ("fake", "real"), ("1_fake", "0_real"), ("ai", "nat
 @pytest.mark.parametrize("as_zip", [False, True])
 @pytest.mark.parametrize("layout", LAYOUTS, ids="-".join)
 def test_a_split_is_made_where_there_is_none(own: Write, layout: tuple[str, str], as_zip: bool) -> None:
-    folder = own(layout)
+    folder = own(layout, n=20)
     dataset = packed(zipped(folder) if as_zip else folder, image_size=64, resize="crop", test_fraction=0.25)
     counts = dataset.records.groupby(["split", "label"]).size().to_dict()
     assert counts == {("test", 0): 5, ("test", 1): 5, ("train", 0): 13, ("train", 1): 13, ("val", 0): 2, ("val", 1): 2}
@@ -69,7 +69,7 @@ def test_a_split_is_made_where_there_is_none(own: Write, layout: tuple[str, str]
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids="-".join)
 def test_folders_train_and_test_are_kept(own: Write, layout: tuple[str, str]) -> None:
-    folder = own(tuple(f"data/{split}/{name}" for split in ("Train", "test") for name in layout))
+    folder = own(tuple(f"data/{split}/{name}" for split in ("Train", "test") for name in layout), n=20)
     dataset = packed(folder, image_size=48)
     assert dataset.metadata["counts"] == dict.fromkeys(("train/FAKE", "train/REAL", "test/FAKE", "test/REAL"), 20)
     assert dataset.metadata["test_fraction"] is None
@@ -78,7 +78,7 @@ def test_folders_train_and_test_are_kept(own: Write, layout: tuple[str, str]) ->
 
 
 def test_sets_below_sub_folders_are_taken_together(own: Write) -> None:
-    source = open_source(str(own(("camera/REAL", "gan/FAKE", "diffusion/FAKE"))), Path())
+    source = open_source(str(own(("camera/REAL", "gan/FAKE", "diffusion/FAKE"), n=20)), Path())
     assert [record.label for record in source.records].count(0) == 40
     assert {record.split for record in source.records} == {""}
 
@@ -104,7 +104,7 @@ def test_folders_within_both_classes_are_object_classes(own: Write) -> None:
 @pytest.mark.parametrize("size", [16, 64, 256])
 def test_images_are_resized_whole_as_the_service_does(own: Write, size: int) -> None:
     dataset = packed(own(("FAKE", "REAL")), image_size=size)
-    assert dataset.images.shape == (40, size, size, 3)
+    assert dataset.images.shape == (60, size, size, 3)
     with Image.open(dataset_file(dataset, 3)) as image:
         np.testing.assert_array_equal(dataset.images[3], InputRule(size, 1).apply(image))
 
@@ -126,7 +126,7 @@ def test_random_crops_move_in_training_and_nowhere_else(own: Write) -> None:
         np.testing.assert_array_equal(dataset.images[0], np.asarray(image)[8:40, 4:36])
     augmentation = Augmentation(image_size=32, margin=4)
     whole = torch.from_numpy(np.array(dataset.packed))
-    ((batch, indices),) = Batches(whole, torch.arange(40), 40, augmentation, seed=0)
+    ((batch, indices),) = Batches(whole, torch.arange(60), 60, augmentation, seed=0)
     windows = {
         (top, left)
         for image, index in zip(batch.permute(0, 2, 3, 1), indices, strict=True)
@@ -177,7 +177,7 @@ def test_images_in_both_classes_are_named_and_in_no_split(own: Write) -> None:
     assert dataset.metadata["label_conflicts"] == 2
     assert sorted(dataset.metadata["excluded"]) == ["FAKE/3.png", "FAKE/7.png", "REAL/3.png", "REAL/7.png"]
     assert (dataset.records["split"] == "excluded").sum() == 4
-    assert sum(dataset.metadata["counts"].values()) == 36
+    assert sum(dataset.metadata["counts"].values()) == 56
 
 
 @pytest.mark.parametrize(
@@ -207,6 +207,11 @@ def test_one_image_of_a_class_is_too_few(own: Write) -> None:
         packed(folder)
 
 
+def test_too_few_images_to_test_on(own: Write) -> None:
+    with pytest.raises(InputError, match=r"test/FAKE has 2 different images.* add some, or raise test_fraction"):
+        packed(own(("FAKE", "REAL"), n=12))
+
+
 @pytest.mark.parametrize(("resize", "size", "side"), [("crop", 80, 80), ("random_crop", 64, 80)])
 def test_images_smaller_than_the_crop(own: Write, resize: str, size: int, side: int) -> None:
     with pytest.raises(InputError, match=rf"FAKE/0.png cannot be used .*is 72×80, too small to crop {side}×{side}"):
@@ -234,7 +239,7 @@ def test_a_zip_bomb_is_refused_before_it_unpacks(own: Write) -> None:
 def test_an_image_that_unpacks_to_too_many_pixels_is_refused(own: Write) -> None:
     folder = own(("FAKE", "REAL"))
     file = io.BytesIO()
-    Image.new("1", (12_000, 12_000)).save(file, "PNG")
+    Image.new("1", (8_000, 8_000)).save(file, "PNG")
     (folder / "FAKE" / "bomb.png").write_bytes(file.getvalue())
     with pytest.raises(InputError, match=r"FAKE/bomb.png cannot be used as an image \(the image has too many pixels"):
         packed(folder)
