@@ -18,7 +18,7 @@ from lib.core.errors import InputError
 IMAGE_SIZE = 32  # of CIFAKE
 INPUT_RULES = {1: "resize", 2: "crop"}
 RESIZE_MODES = ("resize", "crop", "random_crop")  # of a data set: a random crop in training, the central one elsewhere
-_SIZE_STEP, _MAX_SIZE = 16, 256  # blocks of a JPEG with halved chroma have 16 pixels
+SIZE_STEP, MAX_SIZE = 16, 256  # blocks of a JPEG with halved chroma have 16 pixels
 
 _FILTER, _REDUCING_GAP = Image.Resampling.BICUBIC, 2.0
 _QUALITY = 75  # of all images of CIFAKE
@@ -65,8 +65,8 @@ def check_size(image_size: int, resize: str) -> None:
 
 def size_mistake(image_size: int) -> str:
     """Return what is wrong with the value of the parameter `image_size`, or an empty string."""
-    if image_size % _SIZE_STEP or not _SIZE_STEP <= image_size <= _MAX_SIZE:
-        return f"image_size is {image_size}: give a multiple of {_SIZE_STEP} from {_SIZE_STEP} to {_MAX_SIZE}"
+    if image_size % SIZE_STEP or not SIZE_STEP <= image_size <= MAX_SIZE:
+        return f"image_size is {image_size}: give a multiple of {SIZE_STEP} from {SIZE_STEP} to {MAX_SIZE}"
     return ""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from lib.core.errors import InputError
 from lib.core.files import ROOT, project_path
-from lib.core.input_rule import RESIZE_MODES, size_mistake
+from lib.core.input_rule import MAX_SIZE, RESIZE_MODES, SIZE_STEP, size_mistake
 from lib.core.wandb_mode import WANDB_MODES
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
@@ -30,7 +30,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("max_train_samples", "max_sweep_samples", "max_robustness_samples"), (0, 10**9)),
     **dict.fromkeys(("devices", "num_nodes"), (1, 4096)),
     "max_baseline_samples": (0, 10**9), "max_calibration_samples": (0, 10**9), "sample_fraction": (0.01, 1),
-    "val_fraction": (0.001, 0.9), "test_fraction": (0.001, 0.9),
+    "val_fraction": (0.001, 0.9), "test_fraction": (0.001, 0.9), "image_size": (SIZE_STEP, MAX_SIZE),
     "translate": (0, 16), "cutout_size": (0, 255), "aux_loss_weight": (0, 100),
     "max_accuracy_drop": (0, 100), "rounds": (2, 10_000), "workers": (1, 1024), "jobs": (0, 1024), "threads": (0, 4096),
 }  # fmt: skip
@@ -77,13 +77,13 @@ def check_values(notebook: str, values: Mapping[str, Any]) -> None:
 
 def out_of_limits(name: str, value: Any) -> str:
     """Return what is wrong with the value of a parameter, of its declared type, or an empty string."""
+    if name == "image_size":
+        return size_mistake(value)
     if name in LIMITS:
         low, high = LIMITS[name]
         for number in value if isinstance(value, list) else [value]:
             if not (fits(number, "float") and low <= number <= high):
                 return f"{name} is {value!r}: give a value from {low} to {high}"
-    if name == "image_size":
-        return size_mistake(value)
     if name in CHOICES and value not in CHOICES[name]:
         return f"{name} is {value!r}: choose one of {', '.join(CHOICES[name])}"
     if name in _FILES and not project_path(value).is_file():
