@@ -80,7 +80,7 @@ Markdown(dataset.balance())
 
 # %%
 converted = ", ".join(f"{n} of mode {mode}" for mode, n in metadata["converted"].items()) or "none"
-if metadata["source"] != "sample":
+if "CIFAKE" in metadata["data"]:
     print(f"Pixel checksums are those of CIFAKE: {'yes' if metadata['verified'] else 'no'}")
 print(f"Converted to RGB: {converted}; files that are not images: {metadata['ignored_files']}")
 print(f"Images of another size than {image_size}×{image_size}: {metadata['other_sizes']:,}, by {resize!r}")
