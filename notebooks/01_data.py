@@ -16,8 +16,11 @@
 
 # %% tags=["parameters"]
 source = "sample"  # type: str sample, kaggle, or the path of a folder or a zip
+image_size = 32  # type: int side of the network's input in pixels: a multiple of 16 up to 256
+resize = "resize"  # type: str what fits images of another size: resize (and JPEG), crop (the centre), or random_crop
 val_fraction = 0.1  # type: float fraction of the training images held out for validation
-split_seed = 0  # type: int seed of the validation split
+test_fraction = 0.2  # type: float fraction of the images held out for testing, where the source has no split of its own
+split_seed = 0  # type: int seed of the splits
 workers = 2  # type: int processes that decode the images
 source_state = ""  # type: str digest of the source's sizes and times, set by the pipeline: other data make this step outdated
 lib_hash = ""  # type: str hash of the modules used, set by the pipeline: an edit in lib makes this step outdated
@@ -35,6 +38,7 @@ from IPython.display import Markdown
 
 from lib import CLASSES
 from lib.core.files import project_path
+from lib.core.rows import ImageRows
 from lib.data.packing import pack_dataset
 from lib.data.source import open_source
 from lib.data.spectrum import mean_power_spectrum
@@ -54,7 +58,8 @@ opened = open_source(source, folder.parent / "source")
 print(f"{len(opened.records):,} images in a source of kind {opened.kind!r}")
 
 # %%
-dataset = pack_dataset(opened, folder, val_fraction, split_seed, workers)
+sizes = {"image_size": image_size, "resize": resize}
+dataset = pack_dataset(opened, folder, val_fraction, split_seed, workers, **sizes, test_fraction=test_fraction)
 metadata = dataset.metadata
 print(f"Data: {metadata['data']}")
 
@@ -75,9 +80,10 @@ Markdown(dataset.balance())
 
 # %%
 converted = ", ".join(f"{n} of mode {mode}" for mode, n in metadata["converted"].items()) or "none"
-if metadata["source"] != "sample":
+if "CIFAKE" in metadata["data"]:
     print(f"Pixel checksums are those of CIFAKE: {'yes' if metadata['verified'] else 'no'}")
 print(f"Converted to RGB: {converted}; files that are not images: {metadata['ignored_files']}")
+print(f"Images of another size than {image_size}×{image_size}: {metadata['other_sizes']:,}, by {resize!r}")
 
 # %% [markdown]
 # ## Examples
@@ -99,7 +105,10 @@ data_plots.examples(dataset.images[shown], dataset.records["label"].to_numpy()[s
 # %%
 duplicates = dataset.records[dataset.records["duplicate_of"] != dataset.records.index]
 print(f"{metadata['test_leaked']:,} test images are pixel-identical to a training image")
-print(f"{metadata['label_conflicts']:,} images are in both classes")
+print(
+    f"{metadata['label_conflicts']:,} images are in both classes, and left out of every split",
+    *metadata["excluded"][:20],
+)
 
 # %%
 leaks = duplicates[duplicates["leaked"]].head(12)
@@ -124,7 +133,7 @@ pd.DataFrame({"mean": metadata["mean"], "std": metadata["std"]}, index=["red", "
 # %%
 labels = dataset.records["label"].to_numpy()
 spectra = {
-    name: mean_power_spectrum(dataset.images[train[labels[train] == label][:10_000]])
+    name: mean_power_spectrum(ImageRows(dataset.images, train[labels[train] == label][:10_000]))
     for label, name in enumerate(CLASSES)
 }
 data_plots.power_spectra(spectra)
@@ -142,7 +151,9 @@ assert not set(dataset.records.loc[held_out, "duplicate_of"]) & set(dataset.reco
     "a duplicate on both sides of the split"
 )
 fraction = held_out.sum() / (held_out.sum() + len(train))
-whole_groups = (duplicates["split"] != "test").sum()  # duplicates stay together, so a group may be too large to fit
+whole_groups = (
+    duplicates["split"].isin(["train", "val"]).sum()
+)  # duplicates stay together, so a group may be too large to fit
 assert abs(held_out.sum() - val_fraction * (held_out.sum() + len(train))) <= len(CLASSES) + whole_groups, fraction
 assert metadata["label_conflicts"] == 0 or metadata["data"] != "CIFAKE"
 print(f"{len(train):,} to train on, {held_out.sum():,} for validation, {len(dataset.indices('test')):,} to test on")

@@ -39,6 +39,7 @@ from IPython.display import display
 
 from lib.core.files import atomic_dir, project_path, read_json, write_json
 from lib.core.pixel_hash import read_hashes, save_hashes
+from lib.core.rows import in_parts
 from lib.data.dataset import open_dataset
 from lib.evaluation import external as external_images
 from lib.evaluation import external_table
@@ -54,7 +55,6 @@ from lib.evaluation.selective import conformal_quantiles, evaluate_conformal, ev
 # %%
 from lib.inference import out_of_distribution as ood
 from lib.inference.drift import ALPHA, DriftTest, image_statistics, save_reference
-from lib.inference.images import INPUT_RULE
 from lib.inference.predictor import Calibration
 from lib.models.device import set_threads
 from lib.models.weights import load_weights
@@ -81,7 +81,7 @@ save_predictions(project_path(product["predictions"]), table, dataset, weights)
 # %%
 predictions = load_predictions(project_path(product["predictions"]), dataset, weights)
 val, test = (predictions[predictions["split"] == split].reset_index(drop=True) for split in ("val", "test"))
-images = dataset.images[dataset.indices("test")]
+val_images, images = dataset.rows("val"), dataset.rows("test")
 print(f"{run['parameters']['network']} trained on {run['data']['data']}, evaluated on {len(test):,} test images")
 test.sample(5, random_state=0)
 
@@ -90,8 +90,12 @@ test.sample(5, random_state=0)
 # FAKE is the positive class. Proportions have a 95 % Wilson interval, all other metrics a 95 % bootstrap interval.
 
 # %%
-metrics = {"schema_version": measures.SCHEMA_VERSION, "data": dataset.metadata["data"], "input_rule": INPUT_RULE}
-metrics |= {"checksums": dataset.metadata["checksums"], **measures.evaluate_test(predictions)}
+metrics = {"schema_version": measures.SCHEMA_VERSION, "data": dataset.metadata["data"]}
+metrics |= {
+    "input_rule": dataset.input_rule,
+    "checksums": dataset.metadata["checksums"],
+    **measures.evaluate_test(predictions),
+}
 groups = {"all test images": metrics["test"], "without leaked images": metrics["test_without_leaks"]}
 groups |= {"all, without flip TTA": metrics["without_tta"], "all, with flip TTA": metrics["with_tta"]}
 pd.DataFrame(
@@ -99,7 +103,7 @@ pd.DataFrame(
         title: {"images": f"{group['accuracy']['n']:,}"}
         | {
             f"{name} {label}".strip().replace("_", " "): percent(estimate)
-            for name, entry in group.items()
+            for name, entry in measures.in_order(group).items()
             for label, estimate in ({"": entry} if "value" in entry else entry).items()
         }
         for title, group in groups.items()
@@ -183,10 +187,10 @@ pd.Series({name: percent(estimate) for name, estimate in estimates.items()}, nam
 # pixel statistics detects that for a single image; beyond the threshold a prediction is UNSURE too.
 
 # %%
-distance = ood.fit_distance(dataset.images[dataset.indices("val")], val["label"].to_numpy())
+distance = ood.fit_distance(val_images, val["label"].to_numpy())
 beyond = {
     split: measures.shares_by_class(distance.beyond(known), table["label"].to_numpy())
-    for split, known, table in (("val", dataset.images[dataset.indices("val")], val), ("test", images, test))
+    for split, known, table in (("val", val_images, val), ("test", images, test))
 }
 metrics["out_of_distribution"] = {**distance.to_json(), "beyond": beyond}
 pd.DataFrame({split: {name: percent(it) for name, it in shares.items()} for split, shares in beyond.items()})
@@ -202,7 +206,8 @@ shown = "accuracy" if measures.is_balanced(metrics["test"]) else "balanced_accur
 by_object_class = {name: entry[shown] for name, entry in metrics["object_class"].items()}
 omitted = sorted(set(test["object_class"]) - set(by_object_class))
 print(*(f"{name} is left out: its test images are of one class" for name in omitted), sep="\n")
-evaluation_plots.accuracies(by_object_class, "by object class", shown.replace("_", " "))
+if test["object_class"].nunique() > 1:
+    display(evaluation_plots.accuracies(by_object_class, "by object class", shown.replace("_", " ")))
 
 # %% [markdown]
 # Where intervals do not overlap, one object class is harder than the other. How well the generator renders an object
@@ -264,11 +269,11 @@ if robustness:
 # all of these: a test of all images together would detect another share of FAKE as drift.
 
 # %%
-statistics, predicted = image_statistics(dataset.images[dataset.indices("val")]), predicted_labels(val)
+statistics, predicted = in_parts(image_statistics, val_images), predicted_labels(val)
 save_reference(project_path(product["drift"]), statistics, predicted)
 drift_tests = {"features": features_test(features[: len(val)], predicted),
                "statistics": DriftTest(statistics, predicted)}  # fmt: skip
-inputs = {"features": features[len(val) :], "statistics": image_statistics(images)}
+inputs = {"features": features[len(val) :], "statistics": in_parts(image_statistics, images)}
 false_positive_rate = {
     name: rates_by_share(it, inputs[name], predicted_labels(test), (test["label"] == 0).to_numpy(), batches=200)
     for name, it in drift_tests.items()
@@ -305,13 +310,13 @@ if robustness:
 # is fitted on them. Without any this section is empty.
 
 # %%
-known = np.flatnonzero(dataset.records["split"] != "test")
+known = np.flatnonzero(dataset.records["split"].isin(["train", "val"]))
 save_hashes(project_path(product["training_hashes"]), (dataset.images[index] for index in known))
 if external:
     calibration = Calibration(temperature, threshold, distance)
     reports = {
         source: external_images.evaluate_network(
-            network, calibration, project_path(source), read_hashes(project_path(product["training_hashes"])),
+            network, calibration, dataset.input_rule, project_path(source), read_hashes(project_path(product["training_hashes"])),
             drift_tests["statistics"], accelerator,
         )
         for source in external

@@ -67,7 +67,13 @@ set_threads(threads)
 dataset = open_dataset(project_path(upstream["01_data"]["dataset"]).parent)
 num_train = len(dataset.indices("train"))
 our_run = read_json(project_path(upstream["02_train"]["run"]))
-kept = baseline_runs.load_runs(dataset) if baselines == "reference" else {}
+kept, own_data = {}, not dataset.metadata["verified"] and dataset.metadata["data"].startswith("own images")
+if baselines == "reference" and own_data:
+    print(
+        "The kept runs of the baselines are of CIFAKE: on images of your own, set baselines to train for a comparison."
+    )
+elif baselines == "reference":
+    kept = baseline_runs.load_runs(dataset)
 
 # %% [markdown]
 # ## Recipes

@@ -51,6 +51,7 @@ from joblib import cpu_count
 
 from lib.core.files import project_path, read_json, write_json
 from lib.core.provenance import processor
+from lib.core.rows import equal_pixels
 from lib.data.dataset import open_dataset, sample_size
 
 # %%
@@ -62,7 +63,6 @@ from lib.export.cascade import early_exit, student_first
 from lib.export.onnx_file import TOLERANCE, export_onnx
 from lib.export.variants import onnx_variants, torch_variants
 from lib.inference.artifacts import log_model
-from lib.inference.images import INPUT_RULE
 from lib.inference.out_of_distribution import fit_distance
 from lib.inference.predictor import Predictor
 from lib.models.device import set_threads
@@ -95,11 +95,12 @@ print(f"Data: {dataset.metadata['data']}; {weights.name}: {weights_bytes:,} byte
 
 # %%
 val, test = dataset.indices("val"), dataset.indices("test")
-val_images, test_images = (np.ascontiguousarray(dataset.images[part].transpose(0, 3, 1, 2)) for part in (val, test))
+val_images, test_images = (dataset.rows(split, channels_first=True) for split in ("val", "test"))
 labels = dataset.records["label"].to_numpy()
 with torch.inference_mode():
-    torch_logits = network(torch.from_numpy(val_images[:256])).numpy()
-max_difference = np.abs(Predictor(model).logits(dataset.images[val[:256]]) - torch_logits).max()
+    some = val[: equal_pixels(128, dataset.image_size)]
+    torch_logits = network(torch.from_numpy(val_images[: len(some)])).numpy()
+max_difference = np.abs(Predictor(model).logits(dataset.images[some]) - torch_logits).max()
 print(f"ONNX Runtime's logits are within {TOLERANCE:g} of PyTorch's: {max_difference <= TOLERANCE}")
 
 # %% [markdown]
@@ -213,8 +214,8 @@ served_content = {
     "variant": served,
     "calibration": {"temperature": temperatures[served], "after": evaluate(test_table)},
     "selective": {"target_risk": target_risk, "selective_threshold": threshold, "val": selective},
-    "input_rule": INPUT_RULE,
-    "out_of_distribution": fit_distance(dataset.images[val], labels[val]).to_json(),
+    "input_rule": dataset.input_rule,
+    "out_of_distribution": fit_distance(dataset.rows("val"), labels[val]).to_json(),
     "test": final[served],
 }
 write_json(served_file.with_suffix(".json"), served_content)
@@ -234,7 +235,7 @@ assert Predictor(served_file).calibration.temperature == temperatures[served], (
     "served.json does not hold the fitted temperature"
 )
 assert np.array_equal(
-    Predictor(served_file, threads).logits(dataset.images[val[:128]]).argmax(1), logits[served][:128].argmax(1)
+    Predictor(served_file, threads).logits(dataset.images[some]).argmax(1), logits[served][: len(some)].argmax(1)
 )
 assert max_difference <= TOLERANCE
 

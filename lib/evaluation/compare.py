@@ -183,9 +183,9 @@ def _accuracy_row(entry: dict[str, Any]) -> dict[str, str]:
         }
     )
     return {
+        **balanced,
         "accuracy, all test images": percent(test["accuracy"]),
         "accuracy, without leaked images": percent(entry["metrics"]["test_without_leaks"]["accuracy"]),
-        **balanced,
         "ours minus it (points)": change(entry["mcnemar"]),
         "McNemar's test": _p_value(entry["mcnemar"]["p_value"]),
         "ROC AUC (%)": percent(test["roc_auc"]),

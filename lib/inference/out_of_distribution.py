@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from lib.core.rows import ImageRows, in_parts
+
 STATISTICS = (
     "green mean", "green spread", "red less blue", "spread of red less blue", "steps", "mixed differences",
     "second differences",
@@ -58,11 +60,11 @@ class DistanceTest:
     precision: np.ndarray
     threshold: float
 
-    def distances(self, images: np.ndarray) -> np.ndarray:
+    def distances(self, images: np.ndarray | ImageRows) -> np.ndarray:
         """Return the squared distance of each image (uint8 N×H×W×3), float64 N, at least 0."""
-        return _squared_distances(pixel_statistics(images), self.mean, self.precision)
+        return _squared_distances(in_parts(pixel_statistics, images), self.mean, self.precision)
 
-    def beyond(self, images: np.ndarray) -> np.ndarray:
+    def beyond(self, images: np.ndarray | ImageRows) -> np.ndarray:
         """Return for each image (uint8 N×H×W×3) whether it is out of distribution (bool N)."""
         return self.distances(images) > self.threshold
 
@@ -79,9 +81,11 @@ def from_json(content: dict[str, Any]) -> DistanceTest:
     return DistanceTest(np.array(content["mean"]), np.array(content["precision"]), float(content["threshold"]))
 
 
-def fit_distance(images: np.ndarray, labels: np.ndarray, false_alarms: float = FALSE_ALARMS) -> DistanceTest:
+def fit_distance(
+    images: np.ndarray | ImageRows, labels: np.ndarray, false_alarms: float = FALSE_ALARMS
+) -> DistanceTest:
     """Fit the test on known images (uint8 N×H×W×3); of each class (`labels`, N) at most `false_alarms` are beyond."""
-    statistics = pixel_statistics(images).astype(np.float64)
+    statistics = in_parts(pixel_statistics, images).astype(np.float64)
     mean, precision = statistics.mean(0), np.linalg.pinv(np.cov(statistics, rowvar=False))
     distances = _squared_distances(statistics, mean, precision)
     quantiles = [np.quantile(distances[labels == it], 1 - false_alarms, method="higher") for it in np.unique(labels)]

@@ -26,7 +26,7 @@ def counts(records: pd.DataFrame) -> Figure:
 
 
 def examples(images: np.ndarray, labels: np.ndarray, per_class: int = 16) -> Figure:
-    """Show the first images of each class (uint8 N×32×32×3), two rows a class."""
+    """Show the first images of each class (uint8 N×S×S×3), two rows a class."""
     columns = per_class // 2
     fig, axes = plt.subplots(4, columns, figsize=(columns * 0.95, 4.2))
     for label, name in enumerate(CLASSES):
@@ -40,19 +40,19 @@ def examples(images: np.ndarray, labels: np.ndarray, per_class: int = 16) -> Fig
 
 
 def pairs(images: np.ndarray, titles: list[str], columns: int = 6) -> Figure:
-    """Show pairs of images side by side (uint8 N×2×32×32×3), each with its title."""
+    """Show pairs of images side by side (uint8 N×2×S×S×3), each with its title."""
     rows = max(1, -(-len(images) // columns))
     fig, axes = plt.subplots(rows, columns, figsize=(columns * 2, rows * 1.35), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, pair, title in zip(axes.flat, images, titles, strict=False):
-        ax.imshow(np.concatenate([pair[0], np.full((32, 2, 3), 255, np.uint8), pair[1]], axis=1))
+        ax.imshow(np.concatenate([pair[0], np.full((len(pair[0]), 2, 3), 255, np.uint8), pair[1]], axis=1))
         ax.set_title(title, fontsize=7, parse_math=False)  # a file's name may hold dollar signs
     return finished(fig)
 
 
 def power_spectra(spectra: dict[str, np.ndarray]) -> Figure:
-    """Draw the radial average of each class's power spectrum (float 32×32), and the ratio of both spectra."""
+    """Draw the radial average of each class's power spectrum (float S×S), and the ratio of both spectra."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), width_ratios=(1.5, 1))
     for name, spectrum in spectra.items():
         frequency, power = radial_mean(spectrum)

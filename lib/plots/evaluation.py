@@ -116,7 +116,7 @@ def accuracies(estimates: dict[str, dict[str, Any]], title: str = "", metric: st
 
 
 def gallery(images: np.ndarray, predictions: pd.DataFrame, columns: int = 8) -> Figure:
-    """Show images (uint8 N×32×32×3) with their class and the predicted probability of FAKE."""
+    """Show images (uint8 N×S×S×3) with their class and the predicted probability of FAKE."""
     lines = max(1, -(-len(images) // columns))
     fig, axes = plt.subplots(lines, columns, figsize=(columns * 1.15, lines * 1.45), squeeze=False)
     for ax in axes.flat:
@@ -130,7 +130,7 @@ def gallery(images: np.ndarray, predictions: pd.DataFrame, columns: int = 8) -> 
 
 
 def grad_cam_maps(cases: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Show named cases, each a row of images (uint8 N×32×32×3) and their maps (float N×32×32, −1 REAL to 1 FAKE)."""
+    """Show named cases, each a row of images (uint8 N×S×S×3) and their maps (float N×S×S, −1 REAL to 1 FAKE)."""
     columns = max(len(images) for images, _ in cases.values())
     fig, axes = plt.subplots(2 * len(cases), columns, figsize=(columns * 1.05, len(cases) * 2.25), squeeze=False)
     for ax in axes.flat:

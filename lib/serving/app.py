@@ -22,7 +22,7 @@ from starlette.middleware.cors import CORSMiddleware
 from lib.core.errors import InputError
 from lib.inference.drift import read_reference
 from lib.inference.drift_monitor import DriftMonitor
-from lib.inference.images import INPUT_RULE, DecodedImage, decode_image, decode_small_image
+from lib.inference.images import DecodedImage, decode_image, decode_small_image
 from lib.inference.limits import limits
 from lib.inference.occlusion import explanation
 from lib.inference.predictor import Prediction, Predictor, warning
@@ -56,7 +56,9 @@ class Service:
         self.limits = limits(settings.model)
         sizes = settings.workers, settings.max_batch_size, settings.max_queue_size
         self.batcher = Batcher(self._predictions, *sizes, self.metrics.batch_size.observe)
-        self.decoder = Batcher(lambda files: [decode_image(*files)], 2, 1, settings.max_decode_queue, background=True)
+        rule = self.predictor.input_rule
+        queue = settings.max_decode_queue
+        self.decoder = Batcher(lambda files: [decode_image(*files, rule)], 2, 1, queue, background=True)
         # With all networks of a cascade: the margins of one do not compare with those of another.
         explain = partial(explanation, partial(self.predictor.logits, full_cascade=True))
         self.explainer = Batcher(lambda images: [explain(*images)], 1, 1, settings.max_explain_queue, background=True)
@@ -99,7 +101,7 @@ class Service:
     async def _decode(self, content: bytes) -> DecodedImage | InputError:
         """Decode a file, in a thread where that takes long."""
         try:
-            return decode_small_image(content) or (await self.decoder.run([content]))[0]
+            return decode_small_image(content, self.predictor.input_rule) or (await self.decoder.run([content]))[0]
         except InputError as error:
             return error
 
@@ -133,7 +135,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="CIFAKE Lab", version=version("cifake-lab"), lifespan=_lifespan, routes=routes, docs_url=None,
         redoc_url=None, redirect_slashes=False, exception_handlers=HANDLERS,
         telemetry=dict.fromkeys(("tracing", "metrics", "logs"), False),
-        description=f"{_ABOUT} {service.limits or ''}",
+        description=f"{_about(service.predictor.data)} {service.limits or ''}",
     )  # fmt: skip
     app.state.service = service
     app.add_middleware(BodyLimit, service.turns, given.max_body, given.max_body_memory, given.body_timeout)
@@ -143,6 +145,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         methods, exposed = ("GET", "POST"), ("Retry-After",)
         app.add_middleware(CORSMiddleware, given.cors_origins, methods, ("*",), expose_headers=exposed)
     return app
+
+
+def _about(data: str) -> str:
+    return f"Tells FAKE from REAL as in its training data, {data}." if data.startswith("own images") else _ABOUT
 
 
 @asynccontextmanager
@@ -199,10 +205,13 @@ async def predict_batch(request: Request, unsure: Unsure = False) -> Response:
 @router.get("/health")
 async def health(request: Request) -> dict[str, str | int | None]:
     """Report that the service is up, and its version; of its network the training data, the limits outside them (null
-    where they have not been measured), and the version of the rule from an image to its input.
+    where they have not been measured), the version of the rule from an image to its input, and the input's side in
+    pixels.
     """
     service: Service = request.app.state.service
-    about = {"trained_on": service.predictor.data, "limits": service.limits, "input_rule": INPUT_RULE}
+    rule = service.predictor.input_rule
+    about = {"trained_on": service.predictor.data, "limits": service.limits}
+    about |= {"input_rule": rule.version, "image_size": rule.size}
     return {"status": "ok", "version": request.app.version, **about}
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lib.core.errors import InputError
 from lib.core.files import read_json, remove_file, write_json
+from lib.core.input_rule import IMAGE_SIZE
 from lib.core.provenance import lib_hash
 from lib.core.run_dir import prepare_run_dir
 from lib.data.dataset import PackedDataset
@@ -137,12 +138,13 @@ def _model_config(dataset: PackedDataset, settings: Settings) -> dict[str, Any]:
     """Return the arguments of `build_network` that are saved with the weights."""
     num_object_classes = dataset.object_classes()[1] if settings.aux_loss_weight else 0
     if num_object_classes == 1:
-        raise InputError(
-            "aux_loss_weight needs several object classes, but all images of the dataset have the same: set it to 0"
-        )
+        warnings.warn("aux_loss_weight has no effect: the images have no object classes", stacklevel=3)
+        num_object_classes = 0
+    # The files of networks for CIFAKE's size, the default, say nothing of it.
+    size = {} if dataset.image_size == IMAGE_SIZE else {"image_size": dataset.image_size}
     return {
         "name": settings.network, "mean": dataset.metadata["mean"], "std": dataset.metadata["std"],
-        "hflip_tta": settings.hflip_tta, "num_object_classes": num_object_classes,
+        "hflip_tta": settings.hflip_tta, "num_object_classes": num_object_classes, **size,
     }  # fmt: skip
 
 
