@@ -1,11 +1,8 @@
 """The service: an image in, a prediction out, over HTTP."""
 
 import asyncio
-import gc
 import hashlib
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -32,6 +29,7 @@ from lib.serving.batcher import Batcher
 from lib.serving.body_limit import BodyLimit
 from lib.serving.errors import HANDLERS
 from lib.serving.form import form_files
+from lib.serving.lifespan import lifespan
 from lib.serving.metrics import Metrics, MetricsMiddleware
 from lib.serving.schemas import ERRORS, FILE, FILES, Answer, Explain, Refusal, Unsure, form
 from lib.serving.settings import Settings, read_settings
@@ -132,7 +130,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     routes = [*forms.routes, *router.routes, *page.router.routes]
     given, paths = service.settings, frozenset(route.path for route in routes)
     app = FastAPI(
-        title="CIFAKE Lab", version=version("cifake-lab"), lifespan=_lifespan, routes=routes, docs_url=None,
+        title="CIFAKE Lab", version=version("cifake-lab"), lifespan=lifespan, routes=routes, docs_url=None,
         redoc_url=None, redirect_slashes=False, exception_handlers=HANDLERS,
         telemetry=dict.fromkeys(("tracing", "metrics", "logs"), False),
         description=f"{_about(service.predictor.data)} {service.limits or ''}",
@@ -149,24 +147,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def _about(data: str) -> str:
     return f"Tells FAKE from REAL as in its training data, {data}." if data.startswith("own images") else _ABOUT
-
-
-@asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Watch for drift; collect garbage less often: it took 9 % of the time, and 40 ms with what is loaded now.
-
-    Threads take turns more often than every 5 ms: the one that runs the network waits for its turn ten times a batch.
-    """
-    watching, thresholds = asyncio.create_task(app.state.service.watch_drift()), gc.get_threshold()
-    interval = sys.getswitchinterval()
-    gc.freeze()
-    gc.set_threshold(20_000)
-    sys.setswitchinterval(0.0002)
-    yield
-    sys.setswitchinterval(interval)
-    gc.set_threshold(*thresholds)
-    gc.unfreeze()
-    watching.cancel()
 
 
 @forms.post("/predict/", response_model=Answer, responses=ERRORS, openapi_extra=form(FILE))
