@@ -1,4 +1,4 @@
-"""What lasts as long as the service runs: the watch for drift, and the interpreter's settings for many small requests."""
+"""What lasts as long as the service: the watch for drift, and an interpreter set for many small requests."""
 
 import asyncio
 import gc
