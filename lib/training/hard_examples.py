@@ -9,6 +9,14 @@ from torch import Tensor
 _HARDEST = 0.4  # of an epoch's samples
 
 
+def last_losses(checkpoint: dict[str, Any]) -> Tensor:
+    """Return the loss of each training image as last computed, from a checkpoint: float32, in the order of training.
+
+    An image that was never in an epoch, or always mixed by CutMix, has infinity.
+    """
+    return checkpoint["callbacks"][HardExampleSampler.__name__]["losses"]
+
+
 class HardExampleSampler(pl.Callback):
     """Sample the fraction `fraction` (1: all) of `num_samples` training images for each epoch.
 
