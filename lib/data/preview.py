@@ -1,7 +1,8 @@
-"""Preview of the augmentation: the same images after each of its steps, and after all of them."""
+"""Previews for people: images of both classes side by side, and a batch after each step of the augmentation."""
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,8 +12,26 @@ from lib.data.augment import Augmentation
 from lib.data.batches import TrainBatch
 from lib.data.corrupt import CORRUPTION_TYPES
 from lib.data.cutmix import cutmix
+from lib.data.dataset import PackedDataset
 
 _SEVERE = 0.8  # severity of the corruptions that are shown: the mild end can hardly be seen
+
+
+def class_pairs(dataset: PackedDataset, most: int = 6, seed: int = 0) -> dict[str, tuple[list[str], np.ndarray]]:
+    """Return for each class object classes, and the index of a training image of each, at most `most`.
+
+    The object classes are those that both classes have, or any, where they have none in common.
+    """
+    train = dataset.records.loc[dataset.indices("train")].sample(frac=1, random_state=seed)
+    fake, real = (train[train["label"] == label] for label in range(len(CLASSES)))
+    if common := set(fake["object_class"]) & set(real["object_class"]):
+        fake, real = (part[part["object_class"].isin(common)] for part in (fake, real))
+    n = min(most, len(fake), len(real))
+    chosen = {}
+    for name, part in zip(CLASSES, (fake, real), strict=True):
+        turn = part.assign(turn=part.groupby("object_class").cumcount()).sort_values(["turn", "object_class"])
+        chosen[name] = (turn["object_class"].tolist()[:n], turn.index.to_numpy()[:n])
+    return chosen
 
 
 def augmentation_steps(
@@ -20,7 +39,7 @@ def augmentation_steps(
 ) -> dict[str, Tensor]:
     """Return images (uint8 N×32×32×3) as they are, after each step of the augmentation alone, and after all steps.
 
-    A step that is switched off is left out. Corruptions and CutMix, which the training applies to a share of the images,
+    A step that is switched off is left out. Corruptions and CutMix, which the training applies to a share of them,
     are applied to all of them, but in the last entry with their own probability. `labels` are int64 N.
     """
     generator = torch.Generator().manual_seed(seed)

@@ -40,18 +40,34 @@ def keep_frequencies(images: Tensor, high: float, low: float = 0.0) -> Tensor:
 
     `images` and the result are uint8 N×3×H×W.
     """
-    height, width = images.shape[2:]
-    frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None])
-    kept = (frequency >= low) & (frequency <= high)
-    kept[0, 0] = True
-    spectrum = torch.fft.rfft2(images.float()) * kept
-    return _uint8(torch.fft.irfft2(spectrum, s=(height, width)))
+    return _uint8(_band(images.float(), high, low, mean=True))
+
+
+def fine_detail(images: np.ndarray, low: float = 0.25, gain: float = 4.0) -> np.ndarray:
+    """Return the frequencies of images (uint8 N×32×32×3) from `low` cycles a pixel on, amplified by `gain`, on grey."""
+    planes = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
+    return _uint8(128 + gain * _band(planes, 1.0, low, mean=False)).permute(0, 2, 3, 1).numpy()
+
+
+def high_frequency_ratio(spectra: dict[str, np.ndarray], low: float = 0.25) -> float:
+    """Return the power of FAKE divided by that of REAL, over all frequencies from `low` cycles a pixel on."""
+    y, x = np.indices((IMAGE_SIZE, IMAGE_SIZE)) - IMAGE_SIZE // 2
+    high = np.hypot(y, x) >= low * IMAGE_SIZE
+    return float(spectra["FAKE"][high].sum() / spectra["REAL"][high].sum())
 
 
 def without_luma(images: Tensor) -> Tensor:
     """Replace the luma of each image by its mean and keep the chroma (uint8 N×3×H×W)."""
     luma = (images.float() * torch.tensor(_LUMA, dtype=torch.float32)[:, None, None]).sum(1, keepdim=True)
     return _uint8(images - luma + luma.mean((2, 3), keepdim=True))
+
+
+def _band(x: Tensor, high: float, low: float, mean: bool) -> Tensor:
+    height, width = x.shape[2:]
+    frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None])
+    kept = (frequency >= low) & (frequency <= high)
+    kept[0, 0] = mean
+    return torch.fft.irfft2(torch.fft.rfft2(x) * kept, s=(height, width))
 
 
 def _uint8(x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -46,6 +47,20 @@ def layers(network: Network) -> list[Layer]:
                 found.append(Layer(_kind(layer), x.shape[1], x.shape[2] if x.ndim == 4 else 1, macs, parameters))
     network.train(training)
     return found
+
+
+def whitened_patterns(network: Network) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the patterns of image patches that the stem whitens, the strongest first, and their standard deviations.
+
+    The patterns are float K×3×h×w, each of length 1; the deviations (K) are those of normalised images. None for a
+    network without a whitened layer.
+    """
+    stem = next((layer for layer in network.modules() if isinstance(layer, WhitenedConv2d)), None)
+    if stem is None:
+        return None
+    rows = stem.whitening.detach().cpu().double().flip(0)
+    length = rows.norm(dim=1)  # one over the deviation, but for the constant that keeps it finite
+    return (rows / length[:, None]).view(-1, *stem.weight.shape[1:]).numpy(), (1 / length).numpy()
 
 
 def _flat(module: nn.Module) -> list[nn.Module]:

@@ -16,7 +16,7 @@ def accuracy_vs_throughput(entries: dict[str, dict[str, Any]], max_accuracy_drop
 
     The shaded side of the dashed line is a larger drop than is allowed (`max_accuracy_drop`, in points). Eligible
     variants (files that the service can run, whose whole interval is on the other side) are filled and green, all
-    others open and grey; a star marks the one that is `served`. A change beyond the left end is an arrow with its value.
+    others open and grey; a star marks the `served` one. A change beyond the left end is an arrow with its value.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(11.5, 0.32 * len(entries) + 1.4), sharey=True)
     lowest = -_SHOWN * max(max_accuracy_drop, 0.01)
