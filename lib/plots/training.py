@@ -84,8 +84,13 @@ def whitened_filters(patterns: np.ndarray, deviation: np.ndarray) -> Figure:
     return finished(fig)
 
 
-def hard_examples(images: np.ndarray, labels: np.ndarray, losses: np.ndarray, columns: int = 8) -> Figure:
-    """Draw the distribution of losses (float N, finite) by class, and show the images of highest and lowest loss."""
+def hard_examples(
+    images: np.ndarray, indices: np.ndarray, labels: np.ndarray, losses: np.ndarray, columns: int = 8
+) -> Figure:
+    """Draw the distribution of losses by class, and show the images of highest and lowest loss.
+
+    `indices` (int N) says which of `images` (uint8 M×32×32×3) the `labels` and finite `losses` (float N) belong to.
+    """
     fig = plt.figure(figsize=(12, 4.4))
     left, right = fig.subfigures(1, 2, width_ratios=(1, 1.9))
     ax = left.subplots()
@@ -112,7 +117,7 @@ def hard_examples(images: np.ndarray, labels: np.ndarray, losses: np.ndarray, co
         ("hardest", order[: 2 * columns], axes[:2]),
         ("easiest", order[-2 * columns :], axes[2:]),
     ):
-        _tiles(rows, images[chosen], labels[chosen], losses[chosen])
+        _tiles(rows, images[indices[chosen]], labels[chosen], losses[chosen])
         rows[0, 0].set_ylabel(title)
     plt.close(fig)
     return fig

@@ -48,7 +48,11 @@ class PackedDataModule(pl.LightningDataModule):
 
     def first_images(self, n: int = 1000) -> Tensor:
         """Return the first `n` training images (or all, if fewer), uint8 N×3×32×32."""
-        return load_tensors(self.dataset, self.train_indices[:n])[0].permute(0, 3, 1, 2)
+        return self.first_tensors(n)[0].permute(0, 3, 1, 2)
+
+    def first_tensors(self, n: int) -> tuple[Tensor, Tensor]:
+        """Return the first `n` training images (or all, if fewer), uint8 N×32×32×3, and their labels (int64 N)."""
+        return load_tensors(self.dataset, self.train_indices[:n])
 
     def setup(self, stage: str) -> None:
         device = self.trainer.strategy.root_device
