@@ -194,10 +194,9 @@ evaluation_plots.grad_cam_maps(maps)
 # ## Robustness
 # The same images under 38 corruptions: noise, blur, JPEG, resizing, screenshots and more, beside clean ones. A filled mark
 # is the error at the threshold of 0.5, an open one that at a threshold retuned on validation images under the same
-# corruption. What retuning recovers was a shifted threshold; the rest is lost information, which only training with such
-# corruptions helps (`corruption_prob` of 02_train). Grey marks are published results. Ten frequency ablations follow, 49
-# conditions in all: images without the frequencies above or below a cutoff, without luma or chroma. The network was not
-# trained on those, so they show what it depends on, not how much information the rest holds.
+# corruption. What retuning recovers was a shifted threshold; the rest is lost information. Grey marks are published results.
+# Ten frequency ablations follow, 49 conditions in all: images without the frequencies above or below a cutoff, without luma
+# or chroma. The network was not trained on those, so they show what it depends on, not what the rest would allow.
 
 # %%
 metrics["robustness"] = metrics["frequency_ablation"] = None
@@ -227,10 +226,9 @@ if robustness:
 # ## Drift
 # *Drift* is a change of the images that arrive, so that figures measured before no longer hold. A Kolmogorov–Smirnov test
 # asks whether a batch can come from the same distribution as the validation images: here on the network's features and on
-# image statistics, within each predicted class, since another share of FAKE is no drift. The first map is of test images,
-# 200 batches in each cell: on CIFAKE false alarms, of which 5 % are expected; on the sample the test images are cut from
-# other parts of the photographs, and the drift is real. The second map is of corrupted images, 50 batches in each cell. A
-# blank means too few images.
+# image statistics, within each predicted class, since another share of FAKE is no drift. The first map is of test images:
+# on CIFAKE false alarms, of which 5 % are allowed; on the sample test images are cut from other parts of the photographs,
+# and the drift is real. The second map is of corrupted images. Cells hold 200 and 50 batches; a blank means too few images.
 
 # %%
 statistics, predicted = image_statistics(val_images), predicted_labels(val)

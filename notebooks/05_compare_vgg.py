@@ -10,14 +10,14 @@
 # # 05 · Compare with VGG16
 # **Is our network better than two baselines, and is that the merit of the network or of the way it was trained?**
 #
-# The baselines are the small CNN of a student project, and VGG16-BN. On all of CIFAKE each has been trained by its own whole
-# recipe, and ours by theirs as well.
+# They are the small CNN of a student project, and VGG16-BN. On all of CIFAKE each was trained by its own whole recipe, and
+# ours by theirs as well.
 #
 # **Reads** the packed dataset of [01_data](01_data.ipynb), the run of [02_train](02_train.ipynb), the predictions and
-# metrics of [04_evaluate](04_evaluate.ipynb), and with `baselines` "reference" the runs in `outputs/reference/baselines`.
+# metrics of [04_evaluate](04_evaluate.ipynb), and with `baselines` "reference" `outputs/reference/baselines`.
 # **Writes** `comparison.json`, and with "train" a run and predictions for each baseline.
-# **Takes** a minute on the sample, where it trains small baselines; on CIFAKE 8 minutes on two cores, nearly all of
-# them for latency, and a quarter of an hour with `baselines` "train".
+# **Takes** a minute on the sample, where it trains small baselines; on CIFAKE 8 minutes on two cores, most of them for
+# latency.
 
 # %% tags=["parameters"]
 baselines = "train"  # type: str reference (read the runs kept in outputs/reference/baselines, on all of CIFAKE) or train
@@ -138,10 +138,9 @@ for name, run_folder in folders.items():
 # ## Comparison
 # All networks classify the same test images, so accuracies are compared in pairs: McNemar's test looks only at the images
 # on which two networks differ, and finds smaller differences than two separate intervals. Each table is of one machine.
-# Training time on the kept runs' GPU is images ÷ throughput, measured with nothing beside it. Latency is measured here: the
-# median of 100 calls with one image, or 5 with 256, of eager PyTorch in a fresh process on the CPU; memory is the growth
-# of its peak resident set. The weights of kept runs are not kept: their latency, memory and file are those of the same
-# network with random weights, and networks that differ in weights alone share one measurement.
+# Training time on the kept runs' GPU is images ÷ throughput, measured alone. Latency is measured here: the median of 100
+# calls with one image, or 5 with 256, of eager PyTorch in a fresh process on the CPU; memory is the growth of its peak
+# resident set. Kept runs have no weights: what they cost is measured with random ones.
 
 # %%
 runs = {"ours": our_run} | {name: run.run for name, run in kept.items()}

@@ -66,19 +66,19 @@ def _by(study: str) -> str:
 
 
 def frequency_ablation(metrics: dict[str, dict[str, Any]]) -> Figure:
-    """Draw accuracy on images without a part of their frequencies or colours."""
+    """Draw accuracy on images without a part of their frequencies or colours, from chance level to 100 %."""
     groups = {group: {name: entry for name, entry in metrics.items() if entry["group"] == group}
               for group in ("low-pass", "high-pass", "colour")}  # fmt: skip
+    lowest = min(entry["accuracy"]["value"] for entry in metrics.values())
     fig, axes = plt.subplots(1, 3, figsize=(11, 3.2), sharey=True, width_ratios=(2, 2, 1.2))
     for ax, (group, entries) in zip(axes, groups.items(), strict=True):
-        _severities(ax, entries)
-        ax.axhline(100 * metrics["clean"]["accuracy"]["value"], color=NEUTRAL, lw=1, ls=":")
-        ax.set(title=group, xlabel="cut-off frequency (cycles/pixel)", ylim=(None, 101))
+        _severities(ax, entries, joined=group != "colour")
+        ax.axhline(100 * metrics["clean"]["accuracy"]["value"], color="black", lw=1, ls=":", label="clean images")
+        ax.set(title=group, xlabel="cut-off frequency (cycles/pixel)", ylim=(100 * min(lowest, 0.5) - 2, 101))
     axes[2].set(xlabel="", xlim=(-0.5, 1.5))
     axes[2].set_xticks([0, 1], list(groups["colour"]))
     axes[0].set_ylabel("accuracy (%)")
-    handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="lower center", ncol=2, frameon=False, bbox_to_anchor=(0.5, -0.09))
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncol=3, bbox_to_anchor=(0.5, 0.02))
     return finished(fig)
 
 
@@ -100,13 +100,12 @@ def drift_heatmap(rates: dict[str, dict[str, dict[str, dict[str, Any]]]], title:
     return finished(fig)
 
 
-def _severities(ax: Axes, entries: dict[str, dict[str, Any]]) -> None:
-    """Draw accuracy over the severities of a group, at the fixed and at the retuned threshold."""
+def _severities(ax: Axes, entries: dict[str, dict[str, Any]], joined: bool) -> None:
+    """Draw accuracy over the severities of a group, with intervals, at the fixed and at the retuned threshold."""
     x = np.arange(len(entries))
-    for style, key, name in (("o-", None, "threshold 0.5"), ("o--", "retuned", "threshold retuned on validation")):
+    for style, key, name in (("-", None, "threshold 0.5"), ("--", "retuned", "threshold retuned on validation images")):
         accuracy = [(entry[key] if key else entry)["accuracy"] for entry in entries.values()]
-        colour = MAIN if key is None else NEUTRAL
-        low, high = ([100 * value[end] for value in accuracy] for end in ("ci_low", "ci_high"))
-        ax.plot(x, [100 * value["value"] for value in accuracy], style, ms=4, color=colour, label=name)
-        ax.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+        value, low, high = (np.array([100 * it[end] for it in accuracy]) for end in ("value", "ci_low", "ci_high"))
+        ax.errorbar(x, value, (value - low, high - value), fmt="o", ls=style if joined else "", ms=5, lw=1.5,
+                    color=NEUTRAL if key else MAIN, mfc="white" if key else MAIN, label=name)  # fmt: skip
     ax.set_xticks(x, [f"{entry['severity']:g}" for entry in entries.values()])
