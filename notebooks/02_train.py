@@ -150,7 +150,7 @@ if figures:
 # %%
 folder = project_path(product["run"]).parent
 live = live_plots.history()
-trained = train(dataset, settings, folder, wandb, on_epoch=live)
+trained = train(dataset, settings, folder, wandb, on_epoch=live if figures else None)
 history = pd.read_csv(folder / "history.csv")
 live.finish(history)
 

@@ -15,20 +15,18 @@ _QUANTITIES = {"loss": "loss: cross-entropy of the label", "acc": "accuracy"}
 
 
 def run_curves(table: pd.DataFrame) -> Figure:
-    """Draw loss and accuracy of train and val over the epochs, the best epoch marked; `table` may be empty."""
+    """Draw loss and accuracy of train and val over the epochs, the best epoch marked."""
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.2))
+    best = table.loc[table["val/acc"].idxmax()]
+    marker = "o" if len(table) <= 20 else ""
     for ax, (quantity, label) in zip(axes, _QUANTITIES.items(), strict=True):
         for stage, colour, style in (("train", NEUTRAL, "--"), ("val", MAIN, "-")):
-            if len(table):
-                marker = "o" if len(table) <= 20 else ""
-                ax.plot(table["epoch"], table[f"{stage}/{quantity}"], style, color=colour, marker=marker, ms=3.5,
-                        label=stage)  # fmt: skip
-        if len(table):
-            best = table.loc[table["val/acc"].idxmax()]
-            ax.plot(best["epoch"], best[f"val/{quantity}"], "*", color=MAIN, ms=13, label="best epoch")
-            ax.xaxis.get_major_locator().set_params(integer=True)
+            values = table[f"{stage}/{quantity}"]
+            ax.plot(table["epoch"], values, style, color=colour, marker=marker, ms=3.5, label=stage)
+        ax.plot(best["epoch"], best[f"val/{quantity}"], "*", color=MAIN, ms=13, label="best epoch")
+        ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set(xlabel="epoch", ylabel=label)
-    axes[0].legend(*axes[0].get_legend_handles_labels())
+    axes[0].legend()
     return finished(fig)
 
 
@@ -40,9 +38,7 @@ class LiveCurves:
     """
 
     def __init__(self) -> None:
-        self.handle = DisplayHandle() if get_ipython() else None
-        if self.handle:
-            self.handle.display(run_curves(pd.DataFrame()))
+        self.handle: DisplayHandle | None = None
         self.drawn, self.seconds = time.monotonic(), 0.0
 
     def __call__(self, table: pd.DataFrame) -> None:
@@ -50,14 +46,18 @@ class LiveCurves:
             self.finish(table)
 
     def finish(self, table: pd.DataFrame) -> None:
-        if not (self.handle and get_ipython()):
+        if not get_ipython():
             return
         start = time.monotonic()
-        self.handle.update(run_curves(table))
+        if self.handle:
+            self.handle.update(run_curves(table))
+        else:
+            self.handle = DisplayHandle()
+            self.handle.display(run_curves(table))
         self.drawn = time.monotonic()
         self.seconds = self.drawn - start
 
 
 def history() -> LiveCurves:
-    """Show empty learning curves in a notebook, and return what fills them: pass it to `train` as `on_epoch`."""
+    """Return learning curves that a notebook shows while it trains: pass them to `train` as `on_epoch`."""
     return LiveCurves()
