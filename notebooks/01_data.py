@@ -14,7 +14,7 @@
 #
 # **Reads** a source: the sample that the project makes itself, or CIFAKE as a folder, a zip or from Kaggle.
 # **Writes** the packed dataset: `images.npy`, `records.csv` with one row an image, and `metadata.json`.
-# **Takes** 10 to 20 s on the sample; on all of CIFAKE half a minute.
+# **Takes** some 10 s on the sample; on all of CIFAKE some 20 s.
 
 # %% tags=["parameters"]
 source = "sample"  # type: str sample, kaggle, or the path of a folder or a zip

@@ -130,8 +130,8 @@ if figures and (patterns := whitened_patterns(untrained)):
 # ## Learning rate
 # Convolutions are optimised by Muon, which makes every update a near-orthogonal matrix, so that rare directions advance as
 # fast as common ones (Jordan 2024); all else by AdamW or SGD. The rate of each rises for a tenth of the steps, while the
-# weights are still random and large steps would diverge, and then falls to near zero. The long fall is where the accuracy
-# comes from: large steps explore, small ones settle.
+# weights are still random and large steps would diverge, and then falls to near zero: large steps explore, small ones
+# settle.
 
 # %%
 images_per_epoch = round(settings.sample_fraction * len(data.train_indices))
@@ -144,7 +144,7 @@ if figures:
 # ## Train
 # The curves are drawn while the network trains. Both losses are the cross-entropy of the same target, the label, without
 # the auxiliary one, and can be compared. But the training images are augmented, and validation images are not: with strong
-# augmentation the training curve lies below the validation curve in accuracy from the first epoch on, and that is no
+# augmentation the training accuracy can lie below the validation accuracy from the first epoch on, and that is no
 # error. Overfitting shows as a validation loss that rises while the training loss still falls.
 
 # %%

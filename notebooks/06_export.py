@@ -15,7 +15,7 @@
 # **Reads** the packed dataset of [01_data](01_data.ipynb) and the weights of [02_train](02_train.ipynb), or any others.
 # **Writes** `model.onnx`, the plain export; `served.onnx`, the selected variant, with its calibration in `served.json`;
 # `export.json`, the measurements of all variants.
-# **Takes** a minute on the sample; on CIFAKE a quarter of an hour on two cores.
+# **Takes** one to three minutes on the sample; on CIFAKE a quarter of an hour on two cores.
 
 # %% tags=["parameters"]
 checkpoint = ""  # type: str a safetensors file ("": the weights of 02_train)
@@ -140,7 +140,7 @@ if student:
 
 # %% [markdown]
 # ## Variants
-# *Quantisation* stores weights and activations as 8-bit integers, a quarter of the memory, with faster arithmetic. Each
+# *Quantisation* stores weights and activations as 8-bit integers: a quarter of the memory for what is quantised, and faster arithmetic. Each
 # layer's numbers are mapped onto 256 steps over their range, which training images calibrate; the first two layers, which
 # see the finest texture, stay in float32 unless a variant says so. *Pruning* removes weights or whole channels. Every
 # variant classifies the same validation images as the first row, and the interval is that of the paired difference of
