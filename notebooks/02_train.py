@@ -110,7 +110,9 @@ if figures:
 
 # %%
 if figures:
-    untrained = build_network(network, dataset.metadata["mean"], dataset.metadata["std"])
+    objects = dataset.object_classes()[1] if aux_loss_weight else 0
+    mean, std = dataset.metadata["mean"], dataset.metadata["std"]
+    untrained = build_network(network, mean, std, num_object_classes=objects)
     untrained.init_whitening(data.first_images())
     display(training_plots.network(layers(untrained)))
 

@@ -51,8 +51,9 @@ def fine_detail(images: np.ndarray, low: float = 0.25, gain: float = 4.0) -> np.
 
 def high_frequency_ratio(spectra: dict[str, np.ndarray], low: float = 0.25) -> float:
     """Return the power of FAKE divided by that of REAL, over all frequencies from `low` cycles a pixel on."""
-    y, x = np.indices((IMAGE_SIZE, IMAGE_SIZE)) - IMAGE_SIZE // 2
-    high = np.hypot(y, x) >= low * IMAGE_SIZE
+    side = len(spectra["FAKE"])
+    y, x = np.indices((side, side)) - side // 2
+    high = np.hypot(y, x) >= low * side
     return float(spectra["FAKE"][high].sum() / spectra["REAL"][high].sum())
 
 
