@@ -128,9 +128,9 @@ pd.DataFrame({"mean": metadata["mean"], "std": metadata["std"]}, index=["red", "
 # ## Spectrum
 # What the eye sees as texture, the Fourier transform measures. An image is a sum of waves; its power spectrum says how
 # strong those of each spatial frequency are, from slow changes of brightness (left) to changes from one pixel to the next
-# (0.5 cycles a pixel). The mean over many images removes the objects and keeps what the images have in common: the
-# camera, the resize, the encoder, the generator. Where the ratio is above 1, FAKE has more power, below 1 REAL has. In
-# the plane on the right, points and lines off the centre are periodic patterns, as upsampling leaves them.
+# (0.5 cycles a pixel). The mean over many images removes the objects and keeps what the images have in common: camera,
+# resize, encoder, generator. Where the ratio is above 1, FAKE has more power, below 1 REAL has. Points and lines in the
+# plane on the right are periodic patterns, as upsampling leaves them.
 
 # %%
 labels = dataset.records["label"].to_numpy()

@@ -89,10 +89,10 @@ print(f"Data: {dataset.metadata['data']}, {num_train:,} to train on, {num_val:,}
 # %% [markdown]
 # ## Augmentation
 # A network that sees the same images in every epoch learns them by heart. So every epoch changes them, in ways that keep
-# the answer: a flip, a shift by a pixel or two, a corruption as cameras and networks cause it (Hendrycks & Dietterich
-# 2019). Cutout hides a square, so that no single spot decides; CutMix pastes a box of another image and mixes the two
-# labels by area. Each row shows one step alone, and the last row what the network gets. Steps that this run's parameters
-# switch off are not shown. None may destroy the fine texture in all images, since that is what separates the classes.
+# the answer: a flip, a shift by a pixel or two, a corruption as cameras and networks cause it. Cutout hides a square, so
+# that no single spot decides; CutMix pastes a box of another image and mixes the two labels by area. Each row shows one
+# step alone, the last row what the network gets. Steps that this run switches off are not shown. Fine texture must survive
+# in most images: it is what separates the classes.
 
 # %%
 if figures:

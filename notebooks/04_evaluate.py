@@ -89,9 +89,9 @@ test.sample(5, random_state=0)
 # ## Metrics
 # FAKE is the positive class. A metric of few images is uncertain, so each has a 95 % confidence interval: proportions by
 # Wilson's formula, all others by the bootstrap, which computes the metric again on images drawn with replacement.
-# *Majority class accuracy* is what always predicting the larger class gives, and the baseline of accuracy. The first two
-# columns differ by the leaked images: a large difference would mean that the network has memorised them. Flip TTA averages
-# the logits of an image and its mirror image; one of the last two columns repeats the first. Log loss is in nats.
+# *Majority class accuracy* is that of always predicting the larger class, the baseline. The first two columns differ by
+# the leaked images: a large difference would mean that the network has memorised them. Flip TTA averages the logits of an
+# image and its mirror image; one of the last two columns repeats the first. Log loss is in nats.
 
 # %%
 metrics = {"schema_version": measures.SCHEMA_VERSION, "data": dataset.metadata["data"], "input_rule": INPUT_RULE}
@@ -105,11 +105,11 @@ evaluation_plots.confusion(test)
 
 # %% [markdown]
 # ## Every threshold at once
-# Above some probability an image is called FAKE. A lower threshold finds more FAKE images (the true positive rate, or
-# recall) and accuses more photographs (the false positive rate). The ROC curve draws one against the other, here with a
-# logarithmic axis, since use in practice needs few false accusations. Precision is the part of the accused that is FAKE.
-# A *DET curve* shows the two kinds of error, missed FAKE and accused REAL, on axes stretched by the normal distribution.
-# Where the scores of both classes are normal it is a straight line, and the lower left corner is a perfect classifier.
+# A lower threshold finds more FAKE images (the true positive rate, or recall) and accuses more photographs (the false
+# positive rate). The ROC curve draws one against the other, here with a logarithmic axis, since use in practice needs few
+# false accusations. Precision is the part of the accused that is FAKE. A *DET curve* shows the two kinds of error, missed
+# FAKE and accused REAL, on axes stretched by the normal distribution. Normal scores give a straight line, and the lower
+# left corner is a perfect classifier.
 
 # %%
 evaluation_plots.roc_pr_det({"all test images": test, "without leaked images": test[~test["leaked"]]})
@@ -140,9 +140,9 @@ tables.calibration_table(dict(zip(calibrated, (before, after), strict=True)))
 # ## Saying UNSURE
 # *Selective prediction* withholds predictions whose confidence is below a threshold; it is chosen on validation images so
 # that the error among the others, the risk, stays below a target, with a probability of 95 %. Beyond the coverage that is
-# marked, the guarantee ends. *Conformal sets* answer with a set of classes instead of one: for each class, the set of an
-# image contains its label in all but a fraction alpha of cases, whatever the network. A set of both classes, or an empty
-# one, is the network's way to be unsure. Both hold only for images like the validation images.
+# marked, the guarantee ends. *Conformal sets* answer with a set of classes instead of one, which contains the label of all
+# but a fraction alpha of each class, whatever the network. A set of both classes, or an empty one, is an unsure answer.
+# Both guarantees hold only for images like the validation images.
 
 # %%
 metrics |= selective.evaluate_guarantees(val_c, test_c, target_risk)
@@ -172,8 +172,8 @@ pd.DataFrame({split: {name: measures.percent(it) for name, it in shares.items()}
 # Accuracy by object class says where the generator is good: where intervals do not overlap, one class is harder than the
 # other. Then the most confident errors. Last, *Grad-CAM* for right and wrong predictions: the gradient of the logits says
 # which feature maps count, and their weighted sum where they are active. Orange regions raise the logit of FAKE, blue ones
-# that of REAL, each image on a scale of its own. The gradient is averaged over all positions, so a map does not add up to
-# the prediction. Read it as a hint.
+# that of REAL, each image on a scale of its own. The gradient is a mean over positions, so a map does not add up to the
+# prediction.
 
 # %%
 shown = "accuracy" if measures.is_balanced(metrics["test"]) else "balanced_accuracy"
@@ -225,10 +225,10 @@ if robustness:
 # %% [markdown]
 # ## Drift
 # *Drift* is a change of the images that arrive, so that figures measured before no longer hold. A Kolmogorov–Smirnov test
-# asks whether a batch can come from the same distribution as the validation images: here on the network's features and on
-# image statistics, within each predicted class, since another share of FAKE is no drift. The first map is of test images:
-# on CIFAKE false alarms, of which 5 % are allowed; on the sample test images are cut from other parts of the photographs,
-# and the drift is real. The second map is of corrupted images. Cells hold 200 and 50 batches; a blank means too few images.
+# asks whether a batch can come from the distribution of the validation images: here on features and on image statistics,
+# within each predicted class, since another share of FAKE is no drift. The first map is of test images: on CIFAKE false
+# alarms, of which 5 % are allowed; on the sample they are cut from other parts of the photographs, and the drift is real.
+# The second map is of corrupted images. Cells hold 200 and 50 batches; a blank means too few images.
 
 # %%
 statistics, predicted = image_statistics(val_images), predicted_labels(val)

@@ -73,9 +73,9 @@ kept = baseline_runs.load_runs(dataset) if baselines == "reference" else {}
 # ## Recipes
 # A comparison is fair when each network has what it needs to do its best. The kept runs are whole recipes, on one GPU with
 # seed 0 (`lib.training.baselines`). The CNN baseline has that of its project: Adam at a constant rate, 70 epochs, no
-# augmentation. VGG16-BN has flips, translation, AdamW under one cycle and 40 epochs; validation accuracy chose its
-# optimiser among four. Ours adds Muon, corruption, Cutout, CutMix, object classes as an auxiliary target, and hard examples.
-# With "train", a budget below the baseline's recipe is marked: such a row shows the budget, not the network.
+# augmentation. VGG16-BN has flips, translation and 40 epochs of AdamW under one cycle, the best of four optimisers on
+# validation images. Ours adds Muon, corruption, Cutout, CutMix, object classes as an auxiliary target, and hard examples.
+# With "train", a budget below the baseline's recipe is marked: it shows the budget, not the network.
 
 # %%
 own = {"max_train_samples": max_baseline_samples, "batch_size": baseline_batch_size, "muon_lr": 0.0, "hflip_tta": False}

@@ -142,9 +142,9 @@ if student:
 # ## Variants
 # *Quantisation* stores weights and activations as 8-bit integers: a quarter of the memory for what is quantised, and faster arithmetic. Each
 # layer's numbers are mapped onto 256 steps over their range, which training images calibrate; the first two layers, which
-# see the finest texture, stay in float32 unless a variant says so. *Pruning* removes weights or whole channels. Every
-# variant classifies the same validation images as the first row, and the interval is that of the paired difference of
-# accuracy. One that changes hardly a prediction has a narrow interval, however few images there are.
+# see the finest texture, stay in float32 unless a variant says so. *Pruning* removes weights or whole channels. All
+# classify the same validation images, and the interval is that of the paired difference to the first row: narrow for a
+# variant that changes hardly a prediction.
 
 # %%
 exits = partial(early_exit, calibration=calibration, val=val_labelled, target_risk=exit_target_risk)
@@ -170,7 +170,7 @@ selection.latency_table(entries)
 
 # %% [markdown]
 # ## Selection
-# "No significant loss" is a weak rule: with few images nothing is significant. Non-inferiority turns it round: a variant is
+# "No significant loss" is a weak rule: with few images nothing is significant. Non-inferiority is the stronger one: a variant is
 # eligible only if the *whole* interval of its change lies above the tolerated drop, right of the dashed line, and if it is
 # a file that the service can run. Of the eligible ones the fastest is served; of those within a standard deviation of it,
 # the first. Eligible variants are filled, the served one has a star. Pruned single weights save nothing in dense
