@@ -102,7 +102,7 @@ if figures:
 
 # %% [markdown]
 # ## The network
-# Each block is a layer: as high as its feature map, wider with more channels; green ones have weights, and below each are
+# Each block is a layer: as high as its feature map, wider with more channels; green ones multiply, and below each are
 # the shape of its output, its multiply-accumulates (MACs) an image and its parameters. The image shrinks while the number
 # of features grows. A stem of stride 2 keeps the later layers cheap: the same 3×3 convolution costs a quarter on a map of
 # half the side. Squeeze-and-excitation scales each channel by the content of the whole image. An ensemble has several
@@ -119,7 +119,7 @@ if figures:
 # %% [markdown]
 # ## Whitened filters
 # The stem's filters see patches of 4×4 pixels. Neighbouring pixels are so alike that nearly all of a patch's variance is in
-# a few smooth patterns, and the fine ones, which separate the classes, are a hundred times weaker. Gradient descent learns
+# a few smooth patterns, and the fine ones, which separate the classes, are some hundred times weaker. Gradient descent learns
 # along strong directions first. Whitening (as in Myrtle 2018 and airbench, arXiv 2404.00498) finds the patterns as the
 # eigenvectors of the patches' covariance, divides each by its standard deviation, and lets the filters be learnt in that
 # basis, where all are equally strong.

@@ -60,7 +60,9 @@ def augmentation_steps(
     if augmentation.corruption_prob:
         severe, corrupting = torch.full((n,), _SEVERE), replace(alone, corruption_prob=1.0)
         for number, name in enumerate(CORRUPTION_TYPES[1:], 1):
-            steps[name] = augmented(corrupting, corruption_type=torch.full((n,), number), severity=severe)
+            steps[name.replace("jpeg", "JPEG")] = augmented(
+                corrupting, corruption_type=torch.full((n,), number), severity=severe
+            )
     if augmentation.cutout_size:
         steps[f"Cutout, {augmentation.cutout_size} px"] = augmented(
             replace(alone, cutout_size=augmentation.cutout_size)

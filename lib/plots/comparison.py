@@ -10,6 +10,7 @@ from lib.evaluation.published import ACCURACY
 from lib.plots.style import MAIN, MARKERS, NEUTRAL, SERIES, finished
 
 _ERRORS = (0.5, 1, 1.5, 2, 3, 5, 10, 20, 30, 50)  # ticks of an axis of errors, in percent
+_FEW_ERRORS = (0.5, 1, 2, 5, 10, 20, 50)  # of a small figure
 _SECONDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _MACS = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)  # millions
 _LOWEST_ERROR = 0.3  # shown in learning curves: what a network memorises would take most of the axis
@@ -86,7 +87,7 @@ def learning_curves(histories: dict[str, Any]) -> Figure:
         ax.set_ylabel("error (%)")
     axes[0, 0].set_ylim(bottom=max(_LOWEST_ERROR, axes[0, 0].get_ylim()[0]))
     for ax in axes.flat:
-        _error_ticks(ax)
+        _error_ticks(ax, _FEW_ERRORS)
     axes[0, 0].legend()
     return finished(fig)
 
@@ -96,7 +97,7 @@ def _inside(limits: tuple[float, float], ticks: tuple[float, ...]) -> tuple[list
     return shown, [f"{tick:,g}" for tick in shown]
 
 
-def _error_ticks(ax: Axes) -> None:
+def _error_ticks(ax: Axes, ticks: tuple[float, ...] = _ERRORS) -> None:
     """Label a logarithmic axis of errors in percent."""
-    ax.set_yticks(*_inside(ax.get_ylim(), _ERRORS))
+    ax.set_yticks(*_inside(ax.get_ylim(), ticks))
     ax.minorticks_off()

@@ -117,7 +117,7 @@ def risk_coverage_curve(
     if threshold is not None:
         ax.axvline(100 * coverage, color="black", lw=1, label=f"UNSURE below a confidence of {threshold:.3f}")
     ax.set(xlabel="coverage (%)", ylabel="risk (%)", ylim=(0, 115 * highest), xlim=(100 * start, 100.2))
-    ax.legend(loc="upper left", fontsize=9)
+    ax.legend(loc="center left", fontsize=9)
     return finished(fig)
 
 

@@ -26,11 +26,13 @@ def augmentations(steps: Mapping[str, np.ndarray]) -> Figure:
 
 
 def schedule(rates: Mapping[str, np.ndarray], epochs: int) -> Figure:
-    """Draw the learning rates, given by name at each step, over the epochs."""
+    """Draw the learning rates, given by name at each step, over the epochs, each as a share of its peak."""
     fig, ax = plt.subplots(figsize=(6.4, 2.8))
     for (name, values), colour, style in zip(rates.items(), SERIES, ("-", "--"), strict=False):
-        ax.plot(np.linspace(0, epochs, len(values)), values, style, color=colour, label=f"{name}, peak {max(values):g}")
-    ax.set(xlabel="epoch", ylabel="learning rate", yscale="log" if len(rates) > 1 else "linear", xlim=(0, epochs))
+        peak = max(values)
+        ax.plot(np.linspace(0, epochs, len(values)), values / peak, style, color=colour, lw=2.5,
+                label=f"{name}, peak {peak:g}")  # fmt: skip
+    ax.set(xlabel="epoch", ylabel="share of the peak", ylim=(0, 1.05), xlim=(0, epochs))
     ax.legend()
     return finished(fig)
 
@@ -52,13 +54,13 @@ def network(layers: Sequence[Layer]) -> Figure:
         ]
         for corners in ([*top, (x + width, height / 2)], [*side, (x + width, height / 2)]):
             ax.add_patch(Polygon(corners, fc=colour, ec="black", alpha=0.45, lw=0.8))
-        size = f"{layer.side}×{layer.side}×{layer.channels}" if layer.side > 1 else f"{layer.channels}"
+        size = f"{layer.side}²×{layer.channels}" if layer.side > 1 else f"{layer.channels}"
         ax.text(x + width / 2, 18.5, layer.kind, ha="left", va="bottom", fontsize=9, rotation=35)
         ax.text(x + width / 2, -18, f"{size}\n{_short(layer.macs)}\n{_short(layer.parameters)}", ha="center", va="top",
                 fontsize=8.5)  # fmt: skip
-        x += width + 1.55
-    ax.text(-0.5, -18, "output\nMACs\nparameters", ha="right", va="top", fontsize=8.5, color=NEUTRAL)
-    ax.set(xlim=(-2.2, x + 0.8), ylim=(-26, 29))
+        x += max(width + 1.55, 3.2)
+    ax.text(-1.2, -18, "output\nMACs\nparameters", ha="right", va="top", fontsize=8.5, color=NEUTRAL)
+    ax.set(xlim=(-5, x + 0.8), ylim=(-26, 29))
     ax.set_axis_off()
     return finished(fig)
 
@@ -110,6 +112,7 @@ def hard_examples(
         transform=ax.get_yaxis_transform(),
     )
     ax.set(xlabel="hardest images (%)", ylabel="loss above which they are")
+    ax.set_xticks(ticks := [tick for tick in (0.1, 1, 10, 100) if tick >= 50 / len(losses)], [f"{t:g}" for t in ticks])
     ax.legend(loc="lower left")
     order = np.argsort(-losses, kind="stable")
     axes = right.subplots(4, columns)
@@ -129,7 +132,12 @@ def _tiles(axes: np.ndarray, images: np.ndarray, labels: np.ndarray, losses: np.
         ax.spines[:].set_visible(False)
     for ax, image, label, loss in zip(axes.flat, images, labels, losses, strict=False):
         ax.imshow(image)
-        ax.set_title(f"{CLASSES[label]} {loss:.2g}", fontsize=8, color=COLOURS[CLASSES[label]], pad=2)
+        ax.set_title(
+            f"{CLASSES[label]} {loss:.1g}" if loss < 0.01 else f"{CLASSES[label]} {loss:.2g}",
+            fontsize=8,
+            color=COLOURS[CLASSES[label]],
+            pad=2,
+        )
 
 
 def _short(number: int) -> str:

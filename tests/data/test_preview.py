@@ -15,7 +15,7 @@ LABELS = torch.tensor([0, 1, 0, 1, 0, 1])
 def test_each_step_is_shown_alone() -> None:
     steps = augmentation_steps(IMAGES, LABELS, Augmentation(True, 2, 0.2, 12), 0.5)
     assert list(steps) == [
-        "as stored", "flip", "translation, up to 2 px", "noise", "jpeg", "blur", "Cutout, 12 px", "CutMix",
+        "as stored", "flip", "translation, up to 2 px", "noise", "JPEG", "blur", "Cutout, 12 px", "CutMix",
         "all together",
     ]  # fmt: skip
     assert torch.equal(steps["as stored"], IMAGES)
