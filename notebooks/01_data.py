@@ -82,10 +82,10 @@ print(f"Converted to RGB: {converted}; files that are not images: {metadata['ign
 
 # %% [markdown]
 # ## Look before you compute
-# Each column has a FAKE and a REAL image of one kind, enlarged. Under each image is its fine detail: what remains of it
-# above a quarter of a cycle a pixel, four times as strong, on grey. Objects and colours tell little. Compare the rows of
-# detail instead: how strong is it on edges, how strong in surfaces that should be smooth, and does it line up in a grid?
-# A detector of generated images lives on such differences, which people hardly notice at this size.
+# Each column has a FAKE and a REAL image of one object class, enlarged. Under each image is its fine detail: what a blur of
+# one pixel would remove, four times as strong, on grey. Objects and colours tell little. Compare the rows of detail
+# instead: how strong is it on edges, how strong in surfaces that should be smooth, and are there regular patterns? A
+# detector of generated images lives on such differences, which people hardly notice at this size.
 
 # %%
 pairs = class_pairs(dataset)
@@ -170,6 +170,6 @@ Markdown(
 # %% [markdown]
 # ## Two things to try
 # 1. Set `val_fraction` to 0.3 and run 02_train again: what do fewer training images cost?
-# 2. In the cell of the pairs, give `fine_detail` another `low`, such as 0.1 or 0.4. From where on do the classes differ?
+# 2. In the cell of the pairs, give `fine_detail` another `sigma`, such as 0.5 or 3. At which scale do the classes differ?
 #
 # Next: [02_train](02_train.ipynb) trains a network on this dataset.

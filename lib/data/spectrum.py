@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from lib.core.decode import IMAGE_SIZE
@@ -40,13 +41,19 @@ def keep_frequencies(images: Tensor, high: float, low: float = 0.0) -> Tensor:
 
     `images` and the result are uint8 N×3×H×W.
     """
-    return _uint8(_band(images.float(), high, low, mean=True))
+    height, width = images.shape[2:]
+    frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None])
+    kept = (frequency >= low) & (frequency <= high)
+    kept[0, 0] = True
+    spectrum = torch.fft.rfft2(images.float()) * kept
+    return _uint8(torch.fft.irfft2(spectrum, s=(height, width)))
 
 
-def fine_detail(images: np.ndarray, low: float = 0.25, gain: float = 4.0) -> np.ndarray:
-    """Return the frequencies of images (uint8 N×32×32×3) from `low` cycles a pixel on, amplified by `gain`, on grey."""
-    planes = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
-    return _uint8(128 + gain * _band(planes, 1.0, low, mean=False)).permute(0, 2, 3, 1).numpy()
+def fine_detail(images: np.ndarray, sigma: float = 1.0, gain: float = 4.0) -> np.ndarray:
+    """Return what a Gaussian blur of `sigma` pixels removes from images (uint8 N×H×W×3), times `gain`, on grey."""
+    pixels = images.astype(np.float32)
+    detail = pixels - gaussian_filter(pixels, (0, sigma, sigma, 0))
+    return np.clip(np.round(128 + gain * detail), 0, 255).astype(np.uint8)
 
 
 def high_frequency_ratio(spectra: dict[str, np.ndarray], low: float = 0.25) -> float:
@@ -61,14 +68,6 @@ def without_luma(images: Tensor) -> Tensor:
     """Replace the luma of each image by its mean and keep the chroma (uint8 N×3×H×W)."""
     luma = (images.float() * torch.tensor(_LUMA, dtype=torch.float32)[:, None, None]).sum(1, keepdim=True)
     return _uint8(images - luma + luma.mean((2, 3), keepdim=True))
-
-
-def _band(x: Tensor, high: float, low: float, mean: bool) -> Tensor:
-    height, width = x.shape[2:]
-    frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None])
-    kept = (frequency >= low) & (frequency <= high)
-    kept[0, 0] = mean
-    return torch.fft.irfft2(torch.fft.rfft2(x) * kept, s=(height, width))
 
 
 def _uint8(x: Tensor) -> Tensor:
