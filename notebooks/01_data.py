@@ -159,10 +159,10 @@ print(f"{len(train):,} to train on, {held_out.sum():,} for validation, {len(data
 
 # %%
 ratio = high_frequency_ratio(spectra)
-direction = "more" if ratio > 1 else "less"
+texture = "more" if ratio > 1 else "less"
 Markdown(
-    f"On {metadata['data']}, FAKE images have {abs(100 * (ratio - 1)):.0f} % {direction} power than REAL ones above a "
-    "quarter of a cycle a pixel: a difference of texture, measured before any network has been trained. "
+    f"On {metadata['data']}, FAKE images have {ratio:.2f} times the power of REAL ones above a quarter of a cycle a pixel: "
+    f"{texture} fine texture, measured before any network has been trained. "
     f"Of {metadata['counts']['test/FAKE'] + metadata['counts']['test/REAL']:,} test images "
     f"{metadata['test_leaked']:,} are copies of training images, and are also left out of every metric."
 )

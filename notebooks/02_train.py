@@ -106,7 +106,7 @@ if figures:
 # the shape of its output, its multiply-accumulates (MACs) an image and its parameters. The image shrinks while the number
 # of features grows. A stem of stride 2 keeps the later layers cheap: the same 3×3 convolution costs a quarter on a map of
 # half the side. Squeeze-and-excitation scales each channel by the content of the whole image. An ensemble has several
-# such networks; the first is drawn.
+# such networks, of which the first is drawn; flip TTA runs each twice.
 
 # %%
 if figures:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from lib import CLASSES
 from lib.data.spectrum import radial_mean
 from lib.plots.style import CLASS_MAP, CLASS_MARKERS, COLOURS, NEUTRAL, finished
+from lib.plots.tiles import show_tiles
 
 
 def counts(records: pd.DataFrame) -> Figure:
@@ -27,15 +28,10 @@ def counts(records: pd.DataFrame) -> Figure:
 
 def examples(images: np.ndarray, labels: np.ndarray, per_class: int = 16) -> Figure:
     """Show the first images of each class (uint8 N×32×32×3), two rows a class."""
-    columns = per_class // 2
-    fig, axes = plt.subplots(4, columns, figsize=(columns * 1.05, 4.6))
-    for label, name in enumerate(CLASSES):
-        panel = axes[2 * label : 2 * label + 2].flat
-        for ax, image in zip(panel, images[labels == label][:per_class], strict=False):
-            ax.imshow(image)
-        axes[2 * label, 0].set_title(name, loc="left", color=COLOURS[name], weight="bold", fontsize=11)
-    for ax in axes.flat:
-        ax.set_axis_off()
+    fig, axes = plt.subplots(2, 1, figsize=(8.4, 4.9))
+    for label, (ax, name) in enumerate(zip(axes, CLASSES, strict=True)):
+        show_tiles(ax, images[labels == label][:per_class], per_class // 2)
+        ax.set_title(name, loc="left", color=COLOURS[name], weight="bold", fontsize=11)
     return finished(fig)
 
 
@@ -46,15 +42,11 @@ def class_pairs(pairs: dict[str, tuple[np.ndarray, np.ndarray]], details: dict[s
     one an object class); `pairs` names the object classes beside the images.
     """
     columns = len(pairs["FAKE"][0])
-    fig, axes = plt.subplots(4, columns, figsize=(1.75 * columns, 7.2))
-    for line, name in enumerate(CLASSES):
+    fig, axes = plt.subplots(2, 1, figsize=(1.75 * columns, 7.4))
+    for ax, name in zip(axes, CLASSES, strict=True):
         objects, images = pairs[name]
-        for column in range(columns):
-            axes[2 * line, column].imshow(images[column])
-            axes[2 * line + 1, column].imshow(details[name][column])
-            axes[2 * line, column].set_title(f"{name}, {objects[column]}", color=COLOURS[name], fontsize=10)
-    for ax in axes.flat:
-        ax.set_axis_off()
+        titles = [f"{name}, {it}" for it in objects] + [""] * columns
+        show_tiles(ax, np.concatenate([images, details[name]]), columns, titles, [COLOURS[name]] * len(titles), 10)
     return finished(fig)
 
 

@@ -22,6 +22,7 @@ from lib.evaluation.metrics import proportion
 from lib.evaluation.predictions import is_correct, probability_fake
 from lib.evaluation.selective import risk_coverage
 from lib.plots.style import CLASS_MAP, COLOURS, MAIN, NEUTRAL, SERIES, finished
+from lib.plots.tiles import show_tiles
 
 _DET_TICKS = (0.0001, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 
@@ -136,14 +137,10 @@ def accuracies(estimates: dict[str, dict[str, Any]], title: str = "", metric: st
 def gallery(images: np.ndarray, predictions: pd.DataFrame, columns: int = 6) -> Figure:
     """Show images (uint8 N×32×32×3) with their class and the predicted probability of FAKE."""
     lines = max(1, -(-len(images) // columns))
-    fig, axes = plt.subplots(lines, columns, figsize=(columns * 1.75, lines * 1.95), squeeze=False)
-    for ax in axes.flat:
-        ax.set_axis_off()
-    for ax, image, label, p in zip(
-        axes.flat, images, predictions["label"], probability_fake(predictions), strict=False
-    ):
-        ax.imshow(image)
-        ax.set_title(f"{CLASSES[label]}, P(FAKE) {p:.3f}", fontsize=9, color=COLOURS[CLASSES[label]])
+    fig, ax = plt.subplots(figsize=(columns * 1.75, lines * 2.1))
+    names = [CLASSES[label] for label in predictions["label"]]
+    titles = [f"{name}, P(FAKE) {p:.3f}" for name, p in zip(names, probability_fake(predictions), strict=True)]
+    show_tiles(ax, images, columns, titles, [COLOURS[name] for name in names])
     return finished(fig)
 
 

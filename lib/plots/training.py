@@ -10,18 +10,16 @@ from matplotlib.patches import Polygon, Rectangle
 from lib import CLASSES
 from lib.models.summary import Layer
 from lib.plots.style import CLASS_MARKERS, COLOURS, MAIN, NEUTRAL, SERIES, finished
+from lib.plots.tiles import show_tiles
 
 
 def augmentations(steps: Mapping[str, np.ndarray]) -> Figure:
     """Show a batch (uint8 N×32×32×3) in each named state, a row a state."""
     columns = len(next(iter(steps.values())))
-    fig, axes = plt.subplots(len(steps), columns, figsize=(1.05 * columns + 1.6, 1.1 * len(steps)), squeeze=False)
-    for line, (name, images) in zip(axes, steps.items(), strict=True):
-        for ax, image in zip(line, np.asarray(images), strict=True):
-            ax.imshow(image)
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set_visible(False)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
+    fig, axes = plt.subplots(len(steps), 1, figsize=(columns + 1.6, 1.02 * len(steps)), squeeze=False)
+    for ax, (name, images) in zip(axes.flat, steps.items(), strict=True):
+        show_tiles(ax, np.asarray(images), columns)
+        ax.text(-0.01, 0.5, name, ha="right", va="center", fontsize=10, transform=ax.transAxes)
     return finished(fig)
 
 
@@ -58,7 +56,7 @@ def network(layers: Sequence[Layer]) -> Figure:
         ax.text(x + width / 2, 18.5, layer.kind, ha="left", va="bottom", fontsize=9, rotation=35)
         ax.text(x + width / 2, -18, f"{size}\n{_short(layer.macs)}\n{_short(layer.parameters)}", ha="center", va="top",
                 fontsize=8.5)  # fmt: skip
-        x += max(width + 1.55, 3.2)
+        x += max(width + 1.55, 4.3)
     ax.text(-1.2, -18, "output\nMACs\nparameters", ha="right", va="top", fontsize=8.5, color=NEUTRAL)
     ax.set(xlim=(-5, x + 0.8), ylim=(-26, 29))
     ax.set_axis_off()
@@ -93,9 +91,7 @@ def hard_examples(
 
     `indices` (int N) says which of `images` (uint8 M×32×32×3) the `labels` and finite `losses` (float N) belong to.
     """
-    fig = plt.figure(figsize=(12, 4.4))
-    left, right = fig.subfigures(1, 2, width_ratios=(1, 1.9))
-    ax = left.subplots()
+    fig, (ax, right) = plt.subplots(1, 2, figsize=(12, 4), width_ratios=(1, 1.9))
     for label, name in enumerate(CLASSES):
         own = np.sort(losses[labels == label])[::-1]
         shown = np.unique(np.geomspace(1, len(own), 40).astype(int)) - 1
@@ -115,29 +111,12 @@ def hard_examples(
     ax.set_xticks(ticks := [tick for tick in (0.1, 1, 10, 100) if tick >= 50 / len(losses)], [f"{t:g}" for t in ticks])
     ax.legend(loc="lower left")
     order = np.argsort(-losses, kind="stable")
-    axes = right.subplots(4, columns)
-    for title, chosen, rows in (
-        ("hardest", order[: 2 * columns], axes[:2]),
-        ("easiest", order[-2 * columns :], axes[2:]),
-    ):
-        _tiles(rows, images[indices[chosen]], labels[chosen], losses[chosen])
-        rows[0, 0].set_ylabel(title)
-    plt.close(fig)
-    return fig
-
-
-def _tiles(axes: np.ndarray, images: np.ndarray, labels: np.ndarray, losses: np.ndarray) -> None:
-    for ax in axes.flat:
-        ax.set(xticks=[], yticks=[])
-        ax.spines[:].set_visible(False)
-    for ax, image, label, loss in zip(axes.flat, images, labels, losses, strict=False):
-        ax.imshow(image)
-        ax.set_title(
-            f"{CLASSES[label]} {loss:.1g}" if loss < 0.01 else f"{CLASSES[label]} {loss:.2g}",
-            fontsize=8,
-            color=COLOURS[CLASSES[label]],
-            pad=2,
-        )
+    chosen = np.concatenate([order[: 2 * columns], order[-2 * columns :]])
+    titles = [f"{CLASSES[labels[it]]} {losses[it]:.{1 if losses[it] < 0.01 else 2}g}" for it in chosen]
+    colours = [COLOURS[CLASSES[labels[it]]] for it in chosen]
+    show_tiles(right, images[indices[chosen]], columns, titles, colours, 8)
+    right.set_title("the hardest images, above, and the easiest, with their losses")
+    return finished(fig)
 
 
 def _short(number: int) -> str:

@@ -4,12 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 from lib.evaluation.metrics import proportion
 from lib.plots import live
 from lib.plots.export import accuracy_vs_throughput
 from lib.plots.robustness import robustness
 from lib.plots.style import COLOURS, MAIN, NEUTRAL, SERIES
+from lib.plots.tiles import show_tiles
 from lib.plots.training import augmentations, hard_examples, network, schedule
 
 
@@ -60,8 +62,8 @@ def test_hard_examples_come_first() -> None:
     images = np.zeros((40, 32, 32, 3), np.uint8)
     losses, labels = np.linspace(0, 3.9, 40), np.arange(40) % 2
     figure = hard_examples(images, np.arange(40), labels, losses)
-    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
-    assert (titles[0], titles[-1]) == ("REAL 3.9", "FAKE 0")
+    titles = [text.get_text() for text in figure.axes[1].texts]
+    assert len(titles) == 32 and (titles[0], titles[-1]) == ("REAL 3.9", "FAKE 0")
 
 
 def test_few_hard_examples_leave_tiles_empty() -> None:
@@ -94,8 +96,19 @@ def test_drawings_have_a_row_a_step_a_line_a_rate_and_a_label_a_layer() -> None:
     from lib.models.summary import Layer
 
     steps = {"as stored": np.zeros((4, 32, 32, 3), np.uint8), "flip": np.zeros((4, 32, 32, 3), np.uint8)}
-    assert len(augmentations(steps).axes) == 8
+    figure = augmentations(steps)
+    assert [ax.texts[0].get_text() for ax in figure.axes] == list(steps)
     (ax,) = schedule({"lr": np.array([0.1, 0.2])}, 1).axes
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["lr, peak 0.2"]
     (ax,) = network([Layer("image", 3, 32, 0, 0), Layer("conv 3×3", 64, 32, 1_769_472, 1728)]).axes
-    assert "32×32×64\n1.8 M\n1.7 k" in [text.get_text() for text in ax.texts]
+    assert "32²×64\n1.8 M\n1.7 k" in [text.get_text() for text in ax.texts]
+
+
+def test_tiles_are_in_lines_with_their_titles() -> None:
+    images = np.stack([np.full((8, 8, 3), value, np.uint8) for value in (10, 20, 30)])
+    ax = Figure().subplots()
+    show_tiles(ax, images, 2, ["a", "b", "c"], ["black"] * 3)
+    canvas = np.asarray(ax.images[0].get_array())
+    assert [text.get_text() for text in ax.texts] == ["a", "b", "c"]
+    assert (canvas == 20).all(2).sum() == 64 and (canvas[14:, :8] == 30).all(2).sum() == 64
+    show_tiles(ax, images[:0], 2)
