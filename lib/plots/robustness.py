@@ -37,7 +37,7 @@ def robustness(metrics: dict[str, dict[str, Any]], published: bool) -> Figure:
         for row in starts:
             ax.axhline(row - 0.5, color="0.9", lw=1, zorder=0)
         ax.axvline(_error(metrics["clean"]["accuracy"]), color="black", lw=1, ls=":", label="clean images")
-        ax.set(xscale="log", xlabel="error (%), logarithmic", ylim=(len(part) - 0.5, -0.5))
+        ax.set(xscale="log", xlabel="error (%), logarithmic", ylim=(max(1, len(part)) - 0.5, -0.5))
         ax.set_yticks(range(len(part)), part, fontsize=9)
     ticks = [tick for tick in _TICKS if axes[0].get_xlim()[0] < tick < axes[0].get_xlim()[1]]
     axes[0].set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
