@@ -45,8 +45,9 @@ def class_pairs(pairs: dict[str, tuple[np.ndarray, np.ndarray]], details: dict[s
     fig, axes = plt.subplots(2, 1, figsize=(1.75 * columns, 7.4))
     for ax, name in zip(axes, CLASSES, strict=True):
         objects, images = pairs[name]
-        titles = [f"{name}, {it}" for it in objects] + [""] * columns
-        show_tiles(ax, np.concatenate([images, details[name]]), columns, titles, [COLOURS[name]] * len(titles), 10)
+        between = np.full((columns, 2, images.shape[2], 3), 255, np.uint8)
+        tiles = np.concatenate([images, between, details[name]], axis=1)
+        show_tiles(ax, tiles, columns, [f"{name}, {it}" for it in objects], [COLOURS[name]] * columns, 10)
     return finished(fig)
 
 

@@ -11,7 +11,7 @@ def show_tiles(
 ) -> None:
     """Show images (uint8 N×H×W×3) in lines of `columns`, with `titles` above them, in `colours`, of `size` points."""
     n, height, width = images.shape[:3]
-    lines, above, gap = max(1, -(-n // columns)), height // 4 if titles else 0, max(2, width // 10)
+    lines, above, gap = max(1, -(-n // columns)), width // 5 if titles else 0, max(2, width // 10)
     step_y, step_x = height + above + gap, width + gap
     canvas = np.full((lines * step_y - gap, columns * step_x - gap, 3), 255, np.uint8)
     for number, image in enumerate(images):

@@ -112,7 +112,7 @@ def hard_examples(
     ax.legend(loc="lower left")
     order = np.argsort(-losses, kind="stable")
     chosen = np.concatenate([order[: 2 * columns], order[-2 * columns :]])
-    titles = [f"{CLASSES[labels[it]]} {losses[it]:.{1 if losses[it] < 0.01 else 2}g}" for it in chosen]
+    titles = [f"{CLASSES[labels[it]]} {losses[it]:.2f}" for it in chosen]
     colours = [COLOURS[CLASSES[labels[it]]] for it in chosen]
     show_tiles(right, images[indices[chosen]], columns, titles, colours, 8)
     right.set_title("the hardest images, above, and the easiest, with their losses")

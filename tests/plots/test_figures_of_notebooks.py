@@ -63,7 +63,7 @@ def test_hard_examples_come_first() -> None:
     losses, labels = np.linspace(0, 3.9, 40), np.arange(40) % 2
     figure = hard_examples(images, np.arange(40), labels, losses)
     titles = [text.get_text() for text in figure.axes[1].texts]
-    assert len(titles) == 32 and (titles[0], titles[-1]) == ("REAL 3.9", "FAKE 0")
+    assert len(titles) == 32 and (titles[0], titles[-1]) == ("REAL 3.90", "FAKE 0.00")
 
 
 def test_few_hard_examples_leave_tiles_empty() -> None:
@@ -110,5 +110,5 @@ def test_tiles_are_in_lines_with_their_titles() -> None:
     show_tiles(ax, images, 2, ["a", "b", "c"], ["black"] * 3)
     canvas = np.asarray(ax.images[0].get_array())
     assert [text.get_text() for text in ax.texts] == ["a", "b", "c"]
-    assert (canvas == 20).all(2).sum() == 64 and (canvas[14:, :8] == 30).all(2).sum() == 64
+    assert (canvas == 20).all(2).sum() == 64 and (canvas[12:, :8] == 30).all(2).sum() == 64
     show_tiles(ax, images[:0], 2)
