@@ -29,7 +29,7 @@ def schedule(rates: Mapping[str, np.ndarray], epochs: int) -> Figure:
     for (name, values), colour, style in zip(rates.items(), SERIES, ("-", "--"), strict=False):
         peak = max(values)
         ax.plot(np.linspace(0, epochs, len(values)), values / peak, style, color=colour, lw=2.5,
-                label=f"{name}, peak {peak:g}")  # fmt: skip
+                label=f"{name}, peak {peak:.2g}")  # fmt: skip
     ax.set(xlabel="epoch", ylabel="share of the peak", ylim=(0, 1.05), xlim=(0, epochs))
     ax.legend()
     return finished(fig)
