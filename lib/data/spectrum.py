@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from lib.core.rows import ImageRows, equal_pixels
@@ -49,6 +50,21 @@ def keep_frequencies(images: Tensor, high: float, low: float = 0.0) -> Tensor:
     kept[0, 0] = True
     spectrum = torch.fft.rfft2(images.float()) * kept
     return _uint8(torch.fft.irfft2(spectrum, s=(height, width)))
+
+
+def fine_detail(images: np.ndarray, sigma: float = 1.0, gain: float = 4.0) -> np.ndarray:
+    """Return what a Gaussian blur of `sigma` pixels removes from images (uint8 N×H×W×3), times `gain`, on grey."""
+    pixels = images.astype(np.float32)
+    detail = pixels - gaussian_filter(pixels, (0, sigma, sigma, 0))
+    return np.clip(np.round(128 + gain * detail), 0, 255).astype(np.uint8)
+
+
+def high_frequency_ratio(spectra: dict[str, np.ndarray], low: float = 0.25) -> float:
+    """Return the power of FAKE divided by that of REAL, over all frequencies from `low` cycles a pixel on."""
+    side = len(spectra["FAKE"])
+    y, x = np.indices((side, side)) - side // 2
+    high = np.hypot(y, x) >= low * side
+    return float(spectra["FAKE"][high].sum() / spectra["REAL"][high].sum())
 
 
 def without_luma(images: Tensor) -> Tensor:

@@ -94,6 +94,12 @@ def comparison_tables(networks: dict[str, dict[str, Any]], unavailable: dict[str
     return {title: pd.DataFrame.from_dict(rows, orient="index").fillna("–") for title, rows in tables.items()}
 
 
+def budget(run: dict[str, Any], training: dict[str, Any]) -> str:
+    """Return how long a network was trained: "40 epochs × 90,001 images". `training` is its `training_cost`."""
+    epochs = run["parameters"]["epochs"]
+    return f"{epochs} epochs × {round(training['images'] / epochs):,} images"
+
+
 def describe_difference(difference: dict[str, float], name: str = "ours") -> str:
     """Describe a paired difference of accuracy, of `name` minus another, by its confidence interval."""
     if difference["ci_low"] > 0:

@@ -132,6 +132,15 @@ def robustness_table(metrics: dict[str, dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame.from_dict({name: row(entry) for name, entry in metrics.items()}, orient="index")
 
 
+def describe_worst(metrics: dict[str, dict[str, Any]]) -> str:
+    """Return a sentence on the corruption with the lowest accuracy; `metrics` also holds the `clean` images."""
+    name, entry = min(metrics.items(), key=lambda item: item[1]["accuracy"]["value"])
+    return (
+        f"Of {len(metrics) - 1} corruptions {name} is the worst: accuracy {percent(entry['accuracy'])}, "
+        f"{percent(entry['retuned']['accuracy'])} with a retuned threshold."
+    )
+
+
 def _choice(dataset: PackedDataset, split: str, max_samples: int) -> np.ndarray:
     """Draw images at random, at least one of each class."""
     shuffled = np.random.default_rng(0).permutation(dataset.indices(split))

@@ -57,8 +57,13 @@ class PackedDataModule(pl.LightningDataModule):
 
     def first_images(self, n: int = 1000) -> Tensor:
         """Return the first training images, uint8 N×3×S×S: at most `n`, or the pixels of `n` of 32×32."""
-        n = equal_pixels(n, self.dataset.image_size)
-        return torch.from_numpy(self.dataset.images[self.train_indices[:n]]).permute(0, 3, 1, 2)
+        return self.first_tensors(equal_pixels(n, self.dataset.image_size))[0].permute(0, 3, 1, 2)
+
+    def first_tensors(self, n: int) -> tuple[Tensor, Tensor]:
+        """Return the first `n` training images (or all, if fewer), uint8 N×S×S×3, and their labels (int64 N)."""
+        indices = self.train_indices[:n]
+        labels = self.dataset.records["label"].to_numpy()[indices]
+        return torch.from_numpy(self.dataset.images[indices]), torch.from_numpy(labels)
 
     def _class_weights(self) -> Tensor:
         """Return the weight of each class in the loss (float32 2), of mean 1 over the training images."""

@@ -25,7 +25,7 @@ from lib.training.checkpoints import Checkpoints, checkpoint_to_resume, load_che
 from lib.training.data_module import PackedDataModule
 from lib.training.detector import Detector
 from lib.training.distillation import Teacher
-from lib.training.history import History, write_history
+from lib.training.history import History, OnEpoch, write_history
 from lib.training.run_record import run_record
 from lib.training.settings import Settings
 from lib.training.trainer import ProcessSetup, input_errors, make_trainer, own_processes, quiet_lightning
@@ -42,6 +42,7 @@ def train(
     progress: bool = True,
     init_state_dict: dict[str, Tensor] | None = None,
     teacher: Teacher | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> Network:
     """Train on a packed dataset and return the network of the epoch with the best validation accuracy.
 
@@ -50,7 +51,7 @@ def train(
     whichever machine it was trained; any other is removed, and trained from scratch. Damaged files are dropped with a
     warning, and do not change the result. `wandb` is as in lib.core.wandb_mode. `init_state_dict` holds initial weights
     by their names in the network; all others are initialised at random. A `teacher` distils its predictions into the
-    network.
+    network. `on_epoch` is called after each epoch with the history so far.
     Raises InputError if the loss is no longer finite or the device runs out of memory.
     """
     device = choose_device(settings.accelerator)
@@ -80,8 +81,8 @@ def train(
         for name in (_RECORD, _WEIGHTS, _HISTORY):  # of another run
             remove_file(folder / name)
     callbacks = [
-        History(folder / _HISTORY, settings.epochs, progress), Checkpoints(checkpoints), data.sampler,
-        ProcessSetup(threads),
+        History(folder / _HISTORY, settings.epochs, progress, on_epoch), Checkpoints(checkpoints),
+        data.sampler, ProcessSetup(threads),
     ]  # fmt: skip
     resumed = checkpoint_to_resume(checkpoints)
     with input_errors(settings), quiet_lightning(), own_processes(settings):

@@ -43,7 +43,7 @@ RANGE = {"distribution": "log_uniform_values", "min": 0.001, "max": 0.1}
 
 def fixed(dataset: PackedDataset, **changes: object) -> dict[str, Any]:
     path = str(Path(dataset.images.filename).parent / "metadata.json")
-    small = {"epochs": 1, "max_train_samples": 300, "wandb": "disabled", "threads": 1}
+    small = {"epochs": 1, "max_train_samples": 300, "wandb": "disabled", "threads": 1, "figures": False}
     return {**small, "upstream": {"01_data": {"dataset": path}}, **changes}
 
 
