@@ -15,8 +15,9 @@ def test_log_loss_is_no_percentage() -> None:
     }
     table = metrics_table({"all": group})
     assert table["all"].to_dict() == {
-        "images": "100", "accuracy": "97.00 % [91.55, 98.97]", "recall FAKE": "3.00 % [2.00, 4.00]",
-        "recall REAL": "3.00 % [2.00, 4.00]", "log loss": "0.0300 [0.0200, 0.0400]",
+        "images": "100", "accuracy": "97.00 % [91.55, 98.97]", "majority class accuracy": "50.00 % [40.38, 59.62]",
+        "recall FAKE": "3.00 % [2.00, 4.00]", "recall REAL": "3.00 % [2.00, 4.00]",
+        "log loss": "0.0300 [0.0200, 0.0400]",
     }  # fmt: skip
 
 
