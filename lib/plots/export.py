@@ -41,9 +41,8 @@ def accuracy_vs_throughput(entries: dict[str, dict[str, Any]], max_accuracy_drop
 def _limits(changes: list[dict[str, float]], tolerated: float) -> tuple[float, float]:
     """Return the ends of the axis: what the intervals need, but at most _SHOWN times the tolerated drop."""
     low, high = (100 * pick(change[end] for change in changes) for pick, end in ((min, "ci_low"), (max, "ci_high")))
-    return max(-_SHOWN * tolerated, min(1.15 * low, -1.5 * tolerated)), min(
-        _SHOWN * tolerated, max(1.15 * high, 0.5 * tolerated)
-    )
+    longest = _SHOWN * tolerated
+    return max(-longest, min(1.15 * low, -1.5 * tolerated)), min(longest, max(1.15 * high, 0.5 * tolerated))
 
 
 def _change(
