@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from lib.plots.style import MAIN, NEUTRAL, finished
 
-_SHOWN = 6  # times the tolerated drop: the axis of the change of accuracy ends there, to the left
+_SHOWN = 6  # times the tolerated drop: the axis of the change of accuracy ends there
 
 
 def accuracy_vs_throughput(entries: dict[str, dict[str, Any]], max_accuracy_drop: float, served: str) -> Figure:
@@ -39,9 +39,10 @@ def accuracy_vs_throughput(entries: dict[str, dict[str, Any]], max_accuracy_drop
 
 
 def _limits(changes: list[dict[str, float]], tolerated: float) -> tuple[float, float]:
-    """Return the ends of the axis: what the intervals need, but to the left at most _SHOWN times the tolerated drop."""
+    """Return the ends of the axis: what the intervals need, but at most _SHOWN times the tolerated drop."""
     low, high = (100 * pick(change[end] for change in changes) for pick, end in ((min, "ci_low"), (max, "ci_high")))
-    return max(-_SHOWN * tolerated, min(1.15 * low, -1.5 * tolerated)), max(1.15 * high, 0.5 * tolerated)
+    longest = _SHOWN * tolerated
+    return max(-longest, min(1.15 * low, -1.5 * tolerated)), min(longest, max(1.15 * high, 0.5 * tolerated))
 
 
 def _change(
@@ -51,6 +52,6 @@ def _change(
     ax.plot(np.clip([low, high], *limits), [row, row], color=colour, lw=1.5)
     if value < limits[0]:
         ax.annotate(f"◀ {value:+.1f}", (limits[0], row), (3, 0), textcoords="offset points", va="center", fontsize=8,
-                    color=colour)  # fmt: skip
+                    color=colour, bbox={"fc": "white", "ec": "none", "pad": 0.8})  # fmt: skip
     else:
         ax.plot(value, row, marker, ms=13 if marker == "*" else 6, color=colour, mfc=fill)

@@ -78,7 +78,8 @@ def test_the_loss_that_is_recorded_is_of_the_label_alone() -> None:
     network = build_network("plain_16_32", [127.5] * 3, [74.0] * 3, num_object_classes=10)
     detector = Detector(network, settings(aux_loss_weight=0.5, label_smoothing=0.1))
     detector.eval()
-    sums, logits = detector.losses(batch)["sums"], network(images)
+    with torch.inference_mode():
+        sums, logits = detector.losses(batch)["sums"], network(images)
     losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
     expected = [losses, (logits.argmax(1) == labels).float(), torch.ones(N)]
     assert sums.tolist() == pytest.approx([float((row * weights).sum()) for row in expected], rel=1e-5)
