@@ -5,6 +5,7 @@ to its page, and one to any other file to a copy of it. A link to nothing fails 
 """
 
 import logging
+import os
 import posixpath
 import re
 import sys
@@ -43,6 +44,13 @@ COPIES = "files"  # the folder of the site for copies of other files
 log = logging.getLogger("mkdocs.hooks")
 _MARKDOWN_LINK = re.compile(r"(?P<before>\]\()(?P<target>[^)\s]+)(?P<after>\))")
 _HTML_LINK = re.compile(r"(?P<before>\b(?:href|src|srcset)=\")(?P<target>[^\"]+)(?P<after>\")")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Link to the repository where a workflow of GitHub builds the site; a clone may lie anywhere."""
+    if repository := os.environ.get("GITHUB_REPOSITORY"):
+        config.repo_url, config.repo_name = f"{os.environ['GITHUB_SERVER_URL']}/{repository}", repository
+    return config
 
 
 @event_priority(100)  # before mkdocs-jupyter looks for notebooks
