@@ -35,6 +35,7 @@ export JUPYTER_CONFIG_DIR := $(CURDIR)/.jupyter
 export XDG_CACHE_HOME := $(CURDIR)/.venv/var/cache
 export npm_config_cache := $(CURDIR)/.venv/var/npm
 export PLOOMBER_ENV_FILENAME := $(if $(filter-out sample,$(PROFILE)),env.$(PROFILE).yaml,env.yaml)
+export NO_MKDOCS_2_WARNING := 1
 export TORCHINDUCTOR_CACHE_DIR := $(CURDIR)/.venv/var/inductor
 export PLOOMBER_STATS_ENABLED := false
 export PLOOMBER_VERSION_CHECK_DISABLED := 1

@@ -49,7 +49,7 @@ def data_flow() -> str:
         box(column, row, name, [Path(path).name for path in paths], columns)
     box(4, 1, "service", ["cifake serve", "page and HTTP"], kind="edge")
     drawing.arrow("source", "01_data")
-    for before, after in nx.transitive_reduction(graph).edges:
+    for before, after in sorted(nx.transitive_reduction(graph).edges):
         drawing.arrow(before, after)
     drawing.arrow("06_export", "service")
     return drawing.svg()

@@ -93,7 +93,7 @@ def _page_of(path: str, page: Page, config: MkDocsConfig, files: Files) -> tuple
     known = PAGES.get(path) or TOLD_BY.get(path)
     if known:
         return known, ""
-    if path.startswith("docs/"):
+    if path.startswith("docs/") and not path.startswith("docs/scripts/"):
         return path.removeprefix("docs/"), ""  # MkDocs itself says where it is missing
     module = path.removesuffix(".py").replace("/", ".")
     if path.startswith("lib/") and path.endswith(".py") and path.count("/") == 2:
