@@ -254,7 +254,7 @@ def stages(dataset: PackedDataset) -> Figure:
         share, errors = 100 * chosen.mean(), int(wrong[chosen].sum())
         ax.hist(margin[chosen], bins, color=colour, alpha=0.8, label=f"{name}: {share:.1f} %, {errors} errors")
     ax.set(xlabel="difference of the logits in the answer", ylabel=f"of {NUM_VAL:,} images")
-    ax.legend(frameon=False, title="classified by", loc="upper left")
+    ax.legend(frameon=False, title="classified by", loc="upper right")
     return fig
 
 

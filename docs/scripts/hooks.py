@@ -27,11 +27,10 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "outputs/reference/README.md": "results/model_card.md",
-    **{f"outputs/reference/notebooks/{name}": page for name, page in NOTEBOOKS.items()},
 }
 # What else of the project has a page that tells of it.
 TOLD_BY = {
-    **{f"notebooks/{name}": page for name, page in NOTEBOOKS.items()},
+    **{f"{folder}notebooks/{name}": page for name, page in NOTEBOOKS.items() for folder in ("", "outputs/reference/")},
     **{f"lib/{package}": f"reference/api/{package}.md" for package in reference.PACKAGES},
     "lib": "architecture.md",
     "docs": "index.md",
@@ -58,6 +57,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the project's pages, and those of the reference that are made from the code."""
     for path, page in PAGES.items():
         files.append(File.generated(config, page, abs_src_path=str(ROOT / path)))
+    executed = str(ROOT / "outputs" / "reference")  # mkdocs-jupyter needs files in a folder
+    for page in NOTEBOOKS.values():
+        files.append(File(page, executed, config.site_dir, config.use_directory_urls))
     for page, content in reference.pages().items():
         files.append(File.generated(config, page, content=content))
     return files
