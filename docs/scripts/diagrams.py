@@ -23,10 +23,10 @@ from lib.core.files import ROOT, atomic_file
 from lib.models.networks import NETWORKS, count_macs
 
 IMAGES = ROOT / "docs" / "images"
-# Where each task stands: column, row, columns that it spans. What it says comes from pipeline.yaml.
+# Where each task stands: column, row, rows that it spans. What it says comes from pipeline.yaml.
 PLACES = {
-    "01_data": (1, 1, 1), "02_train": (2, 1, 1), "03_sweep": (2, 0, 1), "04_evaluate": (3, 2, 1),
-    "05_compare_vgg": (4, 2, 1), "06_export": (3, 1, 1), "report": (3, 0, 2),
+    "01_data": (1, 1, 1), "02_train": (2, 1, 1), "03_sweep": (2, 3, 1), "04_evaluate": (3, 1, 1),
+    "05_compare_vgg": (3, 2, 1), "06_export": (3, 0, 1), "report": (4, 1, 3),
 }  # fmt: skip
 
 
@@ -34,20 +34,20 @@ def data_flow() -> str:
     """Return the way of the data as SVG: sources, the pipeline's tasks with their products, and the service."""
     tasks = yaml.safe_load((ROOT / "pipeline.yaml").read_text(encoding="utf-8"))["tasks"]
     graph = nx.DiGraph((before, task["name"]) for task in tasks for before in task.get("upstream", ()))
-    drawing = Drawing("The way of the data", 880, 372)
+    drawing = Drawing("The way of the data", 880, 452)
 
-    def box(column: int, row: int, title: str, lines: list[str], columns: int = 1, kind: str = "box") -> str:
-        x, y = 14 + 173 * column, 14 + 120 * row
-        return drawing.box(title, x, y, 173 * columns - 30, 96, title, lines, kind)
+    def box(column: int, row: int, title: str, lines: list[str], rows: int = 1, kind: str = "box") -> str:
+        x, y = 14 + 173 * column, 14 + 110 * row
+        return drawing.box(title, x, y, 143 if column < 4 else 160, 110 * rows - 14, title, lines, kind)
 
     box(0, 1, "source", ["sample, folder,", "zip or Kaggle"], kind="edge")
     for task in tasks:
         name = task["name"]
-        column, row, columns = PLACES[name]
+        column, row, rows = PLACES[name]
         product = task["product"]
         paths = [product] if isinstance(product, str) else [path for key, path in product.items() if key != "nb"]
-        box(column, row, name, [Path(path).name for path in paths], columns)
-    box(4, 1, "service", ["cifake serve", "page and HTTP"], kind="edge")
+        box(column, row, name, [Path(path).name for path in paths], rows)
+    box(4, 0, "service", ["cifake serve", "page and HTTP"], kind="edge")
     drawing.arrow("source", "01_data")
     for before, after in sorted(nx.transitive_reduction(graph).edges):
         drawing.arrow(before, after)
@@ -93,6 +93,7 @@ def _sentence(package: str) -> str:
 def network() -> str:
     """Return the layers of texture_net with convolutions or linear maps as SVG, with output shapes and MACs."""
     backbone = NETWORKS["texture_net"](0.0).eval()
+    total = count_macs(_Uint8(backbone))
     rows: list[tuple[str, str, int]] = []
 
     def record(layer: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
@@ -116,7 +117,6 @@ def network() -> str:
         layer.register_forward_hook(record)
     with torch.no_grad():
         backbone(torch.zeros(1, 3, 32, 32))
-    total = count_macs(_Uint8(backbone))
     drawing = Drawing("texture_net: 32×32×3 in, two logits out", 700, 44 + 28 * len(rows))
     drawing.text(14, 28, "layer", "head")
     drawing.text(330, 28, "output", "head")

@@ -240,7 +240,9 @@ def stages(dataset: PackedDataset) -> Figure:
     session = open_onnx(REFERENCE / "served.onnx", threads=2)
     never_sure = {MARGIN: np.array(np.inf, np.float32)}
     served, ensemble = (
-        np.concatenate([session.run([OUTPUT], {INPUT: part, **margin})[0] for part in images.numpy().reshape(-1, 50, 3, 32, 32)])
+        np.concatenate(
+            [session.run([OUTPUT], {INPUT: part, **margin})[0] for part in images.numpy().reshape(-1, 50, 3, 32, 32)]
+        )
         for margin in ({}, never_sure)
     )
     by_student = np.abs(served - ensemble).max(1) > 1e-3

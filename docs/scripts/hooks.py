@@ -19,6 +19,8 @@ from mkdocs.structure.pages import Page
 sys.path.insert(0, str(Path(__file__).parent))
 import reference
 
+from lib.core.files import read_json
+
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = {path.name: f"notebooks/{path.name}" for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 # Files outside docs/ that are pages, by their path in the project.
@@ -110,9 +112,15 @@ def _page_of(path: str, page: Page, config: MkDocsConfig, files: Files) -> tuple
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead links between notebooks to their pages."""
+    """Lead links between notebooks to their pages, and say above each which run it is."""
     if not page.file.src_uri.endswith(".ipynb"):
         return html
+    run = read_json(ROOT / "outputs" / "reference" / "run.json")
+    note = (
+        f'<div class="admonition note"><p>Executed on all of {run["data"]["data"]}, by the code of commit '
+        f"<code>{run['git_commit'][:7]}</code>. What has another name since then: "
+        '<a href="../../changelog/">changelog</a>.</p></div>'
+    )
     for name in NOTEBOOKS:
         html = html.replace(f'href="{name}"', f'href="../{name.removesuffix(".ipynb")}/"')
-    return html
+    return note + html

@@ -11,7 +11,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # the lib of this checkout
 
-from lib.core.parameters import CHOICES, LIMITS  # noqa: E402
+from lib.core.parameters import CHOICES, LIMITS
 
 PACKAGES = sorted(path.parent.name for path in (ROOT / "lib").glob("*/__init__.py"))
 PROFILES = ("sample", "cpu", "gpu")
@@ -35,7 +35,7 @@ def parameters() -> str:
         "# Parameters",
         "",
         "From the first code cell of each notebook, and from the profiles in `parameters/`. *Default* is the cell's",
-        "value; a profile's value is shown where it differs from it. Values out of *range* are refused before any work.",
+        "value; profiles' values are shown where one differs. Values out of *range* are refused before any work.",
         "`upstream`, `product`, `lib_hash` and `source_state` are set by the pipeline. How to set the others:",
         "[Change parameters](../start/parameters.md).",
     ]
@@ -66,7 +66,7 @@ def _profile(name: str) -> dict[str, Any]:
 def _range(name: str) -> str:
     if name in CHOICES:
         return ", ".join(CHOICES[name])
-    return "{:g} to {:g}".format(*LIMITS[name]) if name in LIMITS else ""
+    return " to ".join(f"{limit:,}" for limit in LIMITS[name]) if name in LIMITS else ""
 
 
 def _cell(text: str) -> str:

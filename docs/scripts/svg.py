@@ -4,13 +4,15 @@ import textwrap
 from html import escape
 
 _STYLE = """
-    .page { fill: #ffffff; stroke: #d0d7de; } .box { fill: #eaf2f8; stroke: #2e7da6; } .edge { fill: #fdf1e7; stroke: #c05a00; }
-    .bar { fill: #2e7da6; } text { fill: #1f2328; font: 12px system-ui, "Liberation Sans", sans-serif; }
-    .title { font-weight: 600; font-size: 13.5px; } .head { font-weight: 600; } .line { fill: none; stroke: #5b6470; stroke-width: 1.3; }
-    .tip { fill: #5b6470; }
+    .page { fill: #ffffff; stroke: #d0d7de; } .bar { fill: #2e7da6; } .tip { fill: #5b6470; }
+    .box { fill: #eaf2f8; stroke: #2e7da6; } .edge { fill: #fdf1e7; stroke: #c05a00; }
+    text { fill: #1f2328; font: 12px system-ui, "Liberation Sans", sans-serif; }
+    .title { font-weight: 600; font-size: 13.5px; } .head { font-weight: 600; }
+    .line { fill: none; stroke: #5b6470; stroke-width: 1.3; }
     @media (prefers-color-scheme: dark) {
-      .page { fill: #161b22; stroke: #30363d; } .box { fill: #1b2f3d; stroke: #58a6d6; } .edge { fill: #3a2a1c; stroke: #e08a3c; }
-      text { fill: #e6edf3; } .line { stroke: #9aa4af; } .tip { fill: #9aa4af; } .bar { fill: #58a6d6; }
+      .page { fill: #161b22; stroke: #30363d; } .bar { fill: #58a6d6; } .tip { fill: #9aa4af; }
+      .box { fill: #1b2f3d; stroke: #58a6d6; } .edge { fill: #3a2a1c; stroke: #e08a3c; }
+      text { fill: #e6edf3; } .line { stroke: #9aa4af; }
     }"""
 
 
@@ -28,9 +30,7 @@ class Drawing:
     ) -> str:
         """Draw a box with a title and lines of text; arrows know it by `name`, which is returned."""
         self.boxes[name] = x, y, width, height
-        self.shapes.append(
-            f'<rect class="{kind}" x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="6"/>'
-        )
+        self.shapes.append(f'<rect class="{kind}" x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="6"/>')
         self.text(x + 9, y + 19, title, "title")
         for number, line in enumerate(lines):
             self.text(x + 9, y + 37 + 15 * number, line)
@@ -49,7 +49,8 @@ class Drawing:
         x1, y1, w1, h1 = self.boxes[start]
         x2, y2, w2, h2 = self.boxes[end]
         if x2 >= x1 + w1 and not downwards:
-            xa, ya, xb, yb = x1 + w1, y1 + h1 / 2, x2 - 7, y2 + h2 / 2
+            xa, ya, xb = x1 + w1, y1 + h1 / 2, x2 - 7
+            yb = y2 + h2 / 2 if h2 == h1 else min(max(ya, y2 + 24), y2 + h2 - 24)  # along a tall box, straight
             bend, tip = (xb - xa) / 2, "l-8,-4 v8 z"
             path = f"M{xa:g},{ya:g} C{xa + bend:g},{ya:g} {xb - bend:g},{yb:g} {xb:g},{yb:g}"
             xb += 6
@@ -74,7 +75,8 @@ class Drawing:
         body = "\n  ".join([*self.lines, *self.shapes])
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" width="{self.width}" '
-            f'height="{self.height}" role="img">\n  <title>{escape(self.title)}</title>\n  <style>{_STYLE}\n  </style>\n'
+            f'height="{self.height}" role="img">\n  <title>{escape(self.title)}</title>\n'
+            f"  <style>{_STYLE}\n  </style>\n"
             f'  <rect class="page" x="0.5" y="0.5" width="{self.width - 1}" height="{self.height - 1}" rx="8"/>\n'
             f"  {body}\n</svg>\n"
         )

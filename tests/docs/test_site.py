@@ -1,4 +1,4 @@
-"""The documentation site: it builds strictly, its links and anchors lead somewhere, and it loads nothing from elsewhere."""
+"""The site: it builds strictly, its links and anchors lead somewhere, and it loads nothing from elsewhere."""
 
 import os
 import re
@@ -69,7 +69,9 @@ def test_every_link_and_anchor_leads_somewhere(site: Path, pages: dict[Path, Lin
             target = (page.parent / unquote(address.path)).resolve() if address.path else page.resolve()
             target = target / "index.html" if target.is_dir() else target
             anchors = pages[target].anchors if target in pages else None
-            if not target.is_file() or (address.fragment and anchors is not None and unquote(address.fragment) not in anchors | {"__top"}):
+            if not target.is_file() or (
+                address.fragment and anchors is not None and unquote(address.fragment) not in anchors | {"__top"}
+            ):
                 broken.append(f"{page.relative_to(site)}: {link}")
     assert not broken
 

@@ -103,7 +103,9 @@ def test_make_commands_are_accepted(arguments: list[str]) -> None:
     assert run.returncode == 0, run.stderr
     for line in run.stdout.splitlines():
         if line.startswith("ploomber build"):
-            command = shlex.split(re.sub(r'"\$\(case .*\)"', "an-archive.zip", line).replace('"$SPEC"', arguments[-1][5:]))
+            command = shlex.split(
+                re.sub(r'"\$\(case .*\)"', "an-archive.zip", line).replace('"$SPEC"', arguments[-1][5:])
+            )
             options = [word for word in command[2:] if word not in ("--partially", "03_sweep")]
             profile = next((word[8:] for word in arguments if word.startswith("PROFILE=")), "")
             env = f"env.{profile}.yaml" if profile else "env.yaml"
