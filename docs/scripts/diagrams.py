@@ -29,6 +29,8 @@ PLACES = {
     "05_compare_vgg": (3, 2, 1), "06_export": (3, 0, 1), "report": (4, 1, 3),
 }  # fmt: skip
 
+WIDE = {"__main__": 858, "evaluation": 450, "core": 858}  # widths of packages that have a layer to themselves
+
 
 def data_flow() -> str:
     """Return the way of the data as SVG: sources, the pipeline's tasks with their products, and the service."""
@@ -61,15 +63,17 @@ def packages() -> str:
     layers = [
         [name.strip().removeprefix("lib.") for name in layer.split("|")] for layer in linter["contracts"][0]["layers"]
     ]
-    drawing = Drawing("Packages, and what they import", 880, 14 + 92 * len(layers))
-    for row, layer in enumerate(layers):
-        width = min(200.0, (880 - 14) / len(layer))
-        left = (880 - width * len(layer)) / 2
-        for column, name in enumerate(layer):
+    drawing, y = Drawing("Packages, and what they import", 880, 0), 14
+    for layer in layers:
+        width = min(200.0, 868 / len(layer))
+        wide = {name: WIDE.get(name, width - 10) for name in sorted(layer, key=lambda name: name == "inference")}
+        lines = {name: drawing.wrapped(_sentence(name), wide[name] - 20) for name in wide}
+        height = 32 + 15 * max(map(len, lines.values()))
+        for column, name in enumerate(wide):
             title = "cifake" if name == "__main__" else name
-            text = "the command line" if name == "__main__" else _sentence(name)
-            x, y = left + width * column + 5, 14 + 92 * row
-            drawing.box(name, x, y, width - 10, 62, title, drawing.wrapped(text, width - 22), "box")
+            drawing.box(name, 11 + width * column, y, wide[name], height, title, lines[name], "box")
+        y += height + 40
+    drawing.height = y - 26
     for importer, imported in sorted(nx.transitive_reduction(package_imports()).edges):
         drawing.arrow(importer, imported, downwards=True)
     return drawing.svg()
@@ -86,6 +90,8 @@ def package_imports() -> nx.DiGraph:
 
 
 def _sentence(package: str) -> str:
+    if package == "__main__":
+        return "the command line"
     text = ast.get_docstring(ast.parse((ROOT / "lib" / package / "__init__.py").read_text(encoding="utf-8"))) or ""
     return text.partition(":")[2].strip().removesuffix(".") or text.removesuffix(".")
 

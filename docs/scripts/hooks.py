@@ -117,7 +117,8 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
         return html
     run = read_json(ROOT / "outputs" / "reference" / "run.json")
     note = (
-        f'<div class="admonition note"><p>Executed on all of {run["data"]["data"]} for the release, whose network was trained at commit '
+        f'<div class="admonition note"><p>Executed on all of {run["data"]["data"]} for the release. Its network was '
+        "trained at commit "
         f"<code>{run['git_commit'][:7]}</code>. What has another name since then: "
         '<a href="../../changelog/">changelog</a>.</p></div>'
     )

@@ -15,6 +15,8 @@ _STYLE = """
       text { fill: #e6edf3; } .line { stroke: #9aa4af; }
     }"""
 
+_WIDE = 220  # pixels: an arrow meets a wider box where it is nearest, others in the middle
+
 
 class Drawing:
     """Collect shapes on a page of `width` × `height` pixels, which has a background of its own."""
@@ -57,8 +59,10 @@ class Drawing:
         else:
             up = y2 < y1
             xa, xb = x1 + w1 / 2, x2 + w2 / 2
-            if not downwards:
-                xb = min(max(xa, x2 + 10), x2 + w2 - 10)
+            if w1 > _WIDE:
+                xa = min(max(xb, x1 + 14), x1 + w1 - 14)
+            if w2 > _WIDE:
+                xb = min(max(xa, x2 + 14), x2 + w2 - 14)
             ya, yb = (y1, y2 + h2 + 7) if up else (y1 + h1, y2 - 7)
             bend, tip = (yb - ya) / 2, "l-4,8 h8 z" if up else "l-4,-8 h8 z"
             path = f"M{xa:g},{ya:g} C{xa:g},{ya + bend:g} {xb:g},{yb - bend:g} {xb:g},{yb:g}"
