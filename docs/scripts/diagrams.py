@@ -11,16 +11,15 @@ from pathlib import Path
 
 import grimp
 import networkx as nx
-import torch
 import yaml
-from torch import nn
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]  # the lib of this checkout, and svg
 
 from svg import Drawing
 
 from lib.core.files import ROOT, atomic_file
-from lib.models.networks import NETWORKS, count_macs
+from lib.models.networks import build_network, count_macs
+from lib.models.summary import Layer, layers
 
 IMAGES = ROOT / "docs" / "images"
 # Where each task stands: column, row, rows that it spans. What it says comes from pipeline.yaml.
@@ -97,56 +96,27 @@ def _sentence(package: str) -> str:
 
 
 def network() -> str:
-    """Return the layers of texture_net with convolutions or linear maps as SVG, with output shapes and MACs."""
-    backbone = NETWORKS["texture_net"](0.0).eval()
-    total = count_macs(_Uint8(backbone))
-    rows: list[tuple[str, str, int]] = []
-
-    def record(layer: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-        if isinstance(layer, nn.Conv2d):
-            kind = f"{layer.kernel_size[0]}×{layer.kernel_size[1]} convolution"
-            kind = f"whitened {kind}, stride 2" if type(layer) is not nn.Conv2d else kind
-            macs = layer.weight.numel() * output.shape[2] * output.shape[3]
-            rows.append((kind, "{2}×{3}×{1}".format(*output.shape), macs))
-        elif isinstance(layer, nn.MaxPool2d):
-            rows[-1] = (f"{rows[-1][0]}, max-pool", "{2}×{3}×{1}".format(*output.shape), rows[-1][2])
-        elif isinstance(layer, nn.AdaptiveAvgPool2d):
-            rows.append(("global average pooling", str(output.shape[1]), 0))
-        elif isinstance(layer, nn.Linear):
-            rows.append(("linear layer: FAKE, REAL", "2", layer.weight.numel()))
-        elif layer in excitations:
-            rows.append(("squeeze-and-excitation", "{2}×{3}×{1}".format(*output.shape), 0))
-
-    excitations = [layer for layer in backbone if type(layer).__name__ == "SqueezeExcitation"]
-    inside = {part for layer in excitations for part in layer.modules()} - set(excitations)
-    for layer in set(backbone.modules()) - inside:
-        layer.register_forward_hook(record)
-    with torch.no_grad():
-        backbone(torch.zeros(1, 3, 32, 32))
-    drawing = Drawing("texture_net: 32×32×3 in, two logits out", 700, 44 + 28 * len(rows))
+    """Return the layers of texture_net as SVG, with output shapes and MACs."""
+    untrained = build_network("texture_net", (0, 0, 0), (1, 1, 1))
+    image, *found = layers(untrained)
+    drawing = Drawing(f"texture_net: {_shape(image)} in, two logits out", 700, 44 + 28 * len(found))
     drawing.text(14, 28, "layer", "head")
     drawing.text(330, 28, "output", "head")
-    drawing.text(440, 28, f"MACs, {total / 1e6:.1f} M in all", "head")
-    widest = max(macs for *_, macs in rows)
-    for row, (kind, shape, macs) in enumerate(rows):
+    drawing.text(440, 28, f"MACs, {count_macs(untrained) / 1e6:.1f} M in all", "head")
+    widest = max(layer.macs for layer in found)
+    for row, layer in enumerate(found):
         y = 44 + 28 * row
-        drawing.text(14, y + 15, kind)
-        drawing.text(330, y + 15, shape)
-        if macs:
-            drawing.bar(440, y + 3, 170 * macs / widest, 16)
-            drawing.text(446 + 170 * macs / widest, y + 15, f"{macs / 1e6:.1f} M" if macs > 5e4 else f"{macs:,}")
+        drawing.text(14, y + 15, layer.kind)
+        drawing.text(330, y + 15, _shape(layer))
+        if layer.macs:
+            drawing.bar(440, y + 3, 170 * layer.macs / widest, 16)
+            text = f"{layer.macs / 1e6:.1f} M" if layer.macs > 5e4 else f"{layer.macs:,}"
+            drawing.text(446 + 170 * layer.macs / widest, y + 15, text)
     return drawing.svg()
 
 
-class _Uint8(nn.Module):
-    """Take the uint8 images with which MACs are counted."""
-
-    def __init__(self, backbone: nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.backbone(images.float())
+def _shape(layer: Layer) -> str:
+    return f"{layer.side}×{layer.side}×{layer.channels}" if layer.side > 1 else str(layer.channels)
 
 
 DIAGRAMS = {"data_flow": data_flow, "packages": packages, "network": network}
