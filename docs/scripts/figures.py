@@ -31,7 +31,7 @@ from lib.inference.predictor import INPUT, MARGIN, OUTPUT, open_onnx
 from lib.models.networks import Network
 from lib.models.texture_net import WhitenedConv2d
 from lib.models.weights import load_weights
-from lib.plots.style import COLOURS, NEUTRAL, use_style
+from lib.plots.style import COLOURS, MAIN, NEUTRAL, use_style
 from lib.training.hard_examples import HardExampleSampler
 from lib.training.muon import newton_schulz
 
@@ -123,7 +123,7 @@ def whitening(dataset: PackedDataset, network: Network) -> Figure:
     after = (patches @ layer.whitening.double().T).var(0).sort(descending=True).values
     fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3), width_ratios=(1, 1.4))
     left.semilogy(variance, color=NEUTRAL, marker=".", label="patches")
-    left.semilogy(after, color=COLOURS["REAL"], marker=".", label="whitened")
+    left.semilogy(after, color=MAIN, marker=".", label="whitened")
     left.set(xlabel="pattern, by its variance", ylabel="variance")
     left.legend(frameon=False)
     grid = patterns.T.reshape(48, 3, 4, 4).permute(0, 2, 3, 1)
@@ -144,7 +144,7 @@ def singular_values(dataset: PackedDataset, network: Network) -> Figure:
     network.zero_grad()
     fig, ax = plt.subplots(figsize=(5.5, 3))
     for matrix, colour, name in (
-        (gradient, NEUTRAL, "gradient"), (newton_schulz(gradient), COLOURS["REAL"], "after five Newton–Schulz steps"),
+        (gradient, NEUTRAL, "gradient"), (newton_schulz(gradient), MAIN, "after five Newton–Schulz steps"),
     ):  # fmt: skip
         values = torch.linalg.svdvals(matrix)
         ax.semilogy(values / values[0], color=colour, label=name)
@@ -199,10 +199,10 @@ def losses(dataset: PackedDataset, network: Network) -> Figure:
     fig, axes = plt.subplots(1, 2, figsize=(9, 3))
     axes[0].semilogy(share, sampler.losses[order].clamp_min(1e-6), color=NEUTRAL)
     axes[0].set(ylabel="loss")
-    axes[1].step(share[::40], 100 * drawn[order].view(-1, 40).mean(1), color=COLOURS["REAL"], where="post")
+    axes[1].step(share[::40], 100 * drawn[order].view(-1, 40).mean(1), color=MAIN, where="post")
     axes[1].set(ylabel="in the next epoch (%)", ylim=(0, 105))
     for ax in axes:
-        ax.axvspan(0, 20, color=COLOURS["FAKE"], alpha=0.15, lw=0)
+        ax.axvspan(0, 20, color=MAIN, alpha=0.15, lw=0)
         ax.set(xlabel="training images, the hardest first (%)", xlim=(0, 100))
     return fig
 
@@ -213,7 +213,7 @@ def auxiliary_target() -> Figure:
     accuracies = np.array([97.49, 98.12, 97.96, 97.94, 97.78, 97.90, 97.45])
     standard_error = 100 * (0.98 * 0.02 / 9999) ** 0.5
     fig, ax = plt.subplots(figsize=(5.5, 2.8))
-    ax.errorbar(weights, accuracies, standard_error, color=COLOURS["REAL"], fmt="o", capsize=2)
+    ax.errorbar(weights, accuracies, standard_error, color=MAIN, fmt="o", capsize=2)
     ax.set(xlabel="weight of the auxiliary loss", ylabel="validation accuracy (%)")
     return fig
 
@@ -226,7 +226,7 @@ def member_errors(dataset: PackedDataset, network: Network) -> Figure:
     first, second, mean = (it.argmax(1) != labels for it in (*logits, logits.mean(0)))
     counts = {"first member": first, "second member": second, "both at once": first & second, "their mean": mean}
     fig, ax = plt.subplots(figsize=(6, 2.2))
-    colours = [NEUTRAL, NEUTRAL, "#b9bec5", COLOURS["REAL"]]
+    colours = [NEUTRAL, NEUTRAL, "#b9bec5", MAIN]
     bars = ax.barh(list(counts), [int(wrong.sum()) for wrong in counts.values()], color=colours)
     ax.bar_label(bars, padding=3)
     ax.invert_yaxis()
@@ -251,12 +251,12 @@ def stages(dataset: PackedDataset) -> Figure:
     fig, ax = plt.subplots(figsize=(7, 2.6))
     bins = np.linspace(0, 20, 41)
     for chosen, name, colour in (
-        (by_student, "the student", COLOURS["REAL"]), (~by_student, "the ensemble", NEUTRAL),
+        (by_student, "the student", MAIN), (~by_student, "the ensemble", NEUTRAL),
     ):  # fmt: skip
         share, errors = 100 * chosen.mean(), int(wrong[chosen].sum())
         ax.hist(margin[chosen], bins, color=colour, alpha=0.8, label=f"{name}: {share:.1f} %, {errors} errors")
     ax.set(xlabel="difference of the logits in the answer", ylabel=f"of {NUM_VAL:,} images")
-    ax.legend(frameon=False, title="classified by", loc="upper right")
+    ax.legend(frameon=False, title="classified by", loc="upper left", bbox_to_anchor=(1, 1))
     return fig
 
 
