@@ -23,6 +23,7 @@ from lib.data.source import open_source
 from lib.training.settings import Settings
 
 torch.set_num_threads(1)  # tests run side by side
+os.environ["CIFAKE_NICE"] = "0"  # and no thread of a service yields to other tests
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     model: _ProjectPath = Field(default_factory=default_model_path, description="an ONNX file, its JSON file beside it")
     workers: int = Field(default_factory=_spare_cores, ge=1, le=256, description="threads that run the network")
     threads: int = Field(1, ge=1, le=256, description="threads of ONNX Runtime in each pass of the network")
+    nice: int = Field(10, ge=0, le=19, description="by which threads that decode or explain yield (Linux)")
     max_batch_size: int = Field(24, ge=1, le=1024, description="images in a pass of the network")
     max_queue_size: int = Field(1024, ge=1, le=1_000_000, description="images that may wait")
     max_decode_queue: int = Field(64, ge=1, le=1_000_000, description="large images that may wait to be decoded")

@@ -80,10 +80,10 @@ def test_a_full_queue_takes_nothing_a_failed_batch_fails_alone() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
-def test_background_threads_have_the_lowest_priority_and_others_the_usual_one() -> None:
-    async def priority(background: bool) -> int:
-        batcher = Batcher(lambda items: [os.getpriority(os.PRIO_PROCESS, 0)], 1, 1, 1, background=background)
+def test_threads_have_the_priority_asked_for() -> None:
+    async def priority(nice: int) -> int:
+        batcher = Batcher(lambda items: [os.getpriority(os.PRIO_PROCESS, 0)], 1, 1, 1, nice=nice)
         return (await batcher.run([0]))[0]
 
     usual = os.getpriority(os.PRIO_PROCESS, 0)
-    assert [asyncio.run(priority(background)) for background in (True, False)] == [19, usual]
+    assert [asyncio.run(priority(nice)) for nice in (0, 7)] == [usual, min(19, usual + 7)]
