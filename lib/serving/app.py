@@ -54,12 +54,12 @@ class Service:
         self.limits = limits(settings.model)
         sizes = settings.workers, settings.max_batch_size, settings.max_queue_size
         self.batcher = Batcher(self._predictions, *sizes, self.metrics.batch_size.observe)
-        decode = partial(decode_image, rule=self.predictor.input_rule)
-        self.decoder = Batcher(lambda files: [decode(*files)], 2, 1, settings.max_decode_queue, nice=settings.nice)
+        rule, two = self.predictor.input_rule, (2, 1, settings.max_decode_queue)
+        self.decoder = Batcher(lambda files: [decode_image(*files, rule)], *two, nice=settings.nice)
         # With all networks of a cascade: the margins of one do not compare with those of another.
         explain = partial(explanation, partial(self.predictor.logits, full_cascade=True))
-        threads = 1, 1, settings.max_explain_queue
-        self.explainer = Batcher(lambda images: [explain(*images)], *threads, nice=settings.nice)
+        one = 1, 1, settings.max_explain_queue
+        self.explainer = Batcher(lambda images: [explain(*images)], *one, nice=settings.nice)
         digest = hashlib.sha256(settings.model.read_bytes()).hexdigest()
         about = {"sha256": digest, "version": version("cifake-lab"), "trained_on": self.predictor.data}
         self.metrics.watch(self.batcher, self.drift, about)
