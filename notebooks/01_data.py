@@ -158,9 +158,8 @@ assert not set(dataset.records.loc[held_out, "duplicate_of"]) & set(dataset.reco
     "a duplicate on both sides of the split"
 )
 fraction = held_out.sum() / (held_out.sum() + len(train))
-whole_groups = (
-    duplicates["split"].isin(["train", "val"]).sum()
-)  # duplicates stay together, so a group may be too large to fit
+# Duplicates stay together, so a group may be too large to fit.
+whole_groups = duplicates["split"].isin(["train", "val"]).sum()
 assert abs(held_out.sum() - val_fraction * (held_out.sum() + len(train))) <= len(CLASSES) + whole_groups, fraction
 assert metadata["label_conflicts"] == 0 or metadata["data"] != "CIFAKE"
 print(f"{len(train):,} to train on, {held_out.sum():,} for validation, {len(dataset.indices('test')):,} to test on")

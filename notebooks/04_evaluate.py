@@ -205,10 +205,8 @@ evaluation_plots.grad_cam_maps(maps)
 
 # %%
 metrics["robustness"] = metrics["frequency_ablation"] = None
-folder, is_ablation = (
-    project_path(product["metrics"]).parent / "robustness",
-    set(robustness_evaluation.FREQUENCY_ABLATION),
-)
+folder = project_path(product["metrics"]).parent / "robustness"
+is_ablation = set(robustness_evaluation.FREQUENCY_ABLATION)
 if robustness:
     corruptions = robustness_evaluation.evaluate_robustness(
         network, dataset, weights, folder, max_robustness_samples, accelerator
@@ -267,14 +265,9 @@ hashes_file, reports = project_path(product["training_hashes"]), {}
 save_hashes(hashes_file, (dataset.images[index] for index in known))
 calibration = Calibration(temperature, threshold, distance)
 for number, source in enumerate(external):
+    known_images = read_hashes(hashes_file), drift_tests["statistics"]
     reports[f"{number} {Path(source).stem}"] = external_images.evaluate_network(
-        network,
-        calibration,
-        dataset.input_rule,
-        project_path(source),
-        read_hashes(hashes_file),
-        drift_tests["statistics"],
-        accelerator,
+        network, calibration, dataset.input_rule, project_path(source), *known_images, accelerator
     )
 
 # %%

@@ -69,11 +69,9 @@ num_train = len(dataset.indices("train"))
 our_run = read_json(project_path(upstream["02_train"]["run"]))
 
 # %%
-kept, own_data = {}, not dataset.metadata["verified"] and dataset.metadata["data"].startswith("own images")
-if baselines == "reference" and own_data:
-    print(
-        "The kept runs of the baselines are of CIFAKE: on images of your own, set baselines to train for a comparison."
-    )
+kept = {}
+if baselines == "reference" and dataset.metadata["data"].startswith("own images"):
+    print("The kept runs are of CIFAKE: on images of your own, set baselines to train for a comparison.")
 elif baselines == "reference":
     kept = baseline_runs.load_runs(dataset)
 

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,11 +26,13 @@ from lib.data.augment import cutout
 from lib.data.batches import TrainBatch
 from lib.data.cutmix import cutmix
 from lib.data.dataset import PackedDataset, open_dataset
+from lib.data.spectrum import fine_detail
 from lib.inference.predictor import INPUT, MARGIN, OUTPUT, open_onnx
 from lib.models.networks import Network
-from lib.models.texture_net import WhitenedConv2d
+from lib.models.summary import whitened_patterns
 from lib.models.weights import load_weights
 from lib.plots.style import COLOURS, MAIN, NEUTRAL, use_style
+from lib.plots.training import whitened_filters
 from lib.training.hard_examples import HardExampleSampler
 from lib.training.muon import newton_schulz
 
@@ -50,7 +51,7 @@ def main(folder: Path) -> None:
     use_style()
     network = load_weights(REFERENCE / "weights.safetensors").eval()
     save("pairs", texture(dataset))
-    save("whitening", whitening(dataset, network))
+    save("whitening", whitened_filters(*whitened_patterns(network)))
     save("muon", singular_values(dataset, network))
     save("cutmix", mixed(dataset))
     save("cutout", covered(dataset))
@@ -77,12 +78,6 @@ def of_class(dataset: PackedDataset, label: int, object_class: str) -> np.ndarra
     return dataset.images[np.flatnonzero(rows)[:500]]
 
 
-def residual(image: np.ndarray) -> np.ndarray:
-    """Return what a 3×3 median leaves of the luma of an image: its finest texture, amplified, on grey."""
-    luma = image @ np.array([0.299, 0.587, 0.114])
-    return np.clip(0.5 + 4 * (luma - ndimage.median_filter(luma, 3)) / 255, 0, 1)
-
-
 def texture(dataset: PackedDataset) -> Figure:
     """Draw pairs of FAKE and REAL images of the same object class, and under each its finest texture."""
     fig, axes = plt.subplots(2, 2 * len(PAIRS), figsize=(10, 2.6))
@@ -91,7 +86,7 @@ def texture(dataset: PackedDataset) -> Figure:
             image = of_class(dataset, label, name)[which[label]]
             top, below = axes[:, 2 * pair + label]
             top.imshow(image, interpolation="nearest")
-            below.imshow(residual(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            below.imshow(fine_detail(image[None])[0], interpolation="nearest")
             top.set_title(title, color=COLOURS[title], fontsize=11, fontweight="bold", pad=3)
     plain(axes)
     for ax, text in zip(axes[:, 0], ("image", "texture"), strict=True):
@@ -112,27 +107,6 @@ def training_tensor(dataset: PackedDataset, n: int, split: str = "train") -> tup
     indices = np.sort(np.random.default_rng(0).choice(dataset.indices(split), n, replace=False))
     labels = torch.from_numpy(dataset.records["label"].to_numpy()[indices])
     return torch.from_numpy(dataset.images[indices]).permute(0, 3, 1, 2), labels
-
-
-def whitening(dataset: PackedDataset, network: Network) -> Figure:
-    """Draw the patterns of 4×4 patches by their variance, before and after whitening."""
-    images, _ = training_tensor(dataset, 2000)
-    patches = F.unfold(network.normalise(images), 4, stride=2, padding=1).transpose(1, 2).flatten(0, 1).double()
-    variance, patterns = (part.flip(-1) for part in torch.linalg.eigh(patches.T.cov()))
-    layer = next(it for it in network.modules() if isinstance(it, WhitenedConv2d))
-    after = (patches @ layer.whitening.double().T).var(0).sort(descending=True).values
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3), width_ratios=(1, 1.4))
-    left.semilogy(variance, color=NEUTRAL, marker=".", label="patches")
-    left.semilogy(after, color=MAIN, marker=".", label="whitened")
-    left.set(xlabel="pattern, by its variance", ylabel="variance")
-    left.legend(frameon=False)
-    grid = patterns.T.reshape(48, 3, 4, 4).permute(0, 2, 3, 1)
-    grid = 0.5 + grid / (2 * grid.abs().amax((1, 2, 3), keepdim=True))
-    tiles = F.pad(grid.permute(0, 3, 1, 2), (0, 1, 0, 1), value=1.0).reshape(4, 12, 3, 5, 5)
-    right.imshow(tiles.permute(0, 3, 1, 4, 2).reshape(20, 60, 3), interpolation="nearest")
-    right.set_title("the 48 patterns: the smoothest first, the finest last", fontsize=9)
-    plain(right)
-    return fig
 
 
 def singular_values(dataset: PackedDataset, network: Network) -> Figure:

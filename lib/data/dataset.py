@@ -83,10 +83,8 @@ class PackedDataset:
         else:
             text = f"Of the test images {test[0]:,} are {CLASSES[0]} and {test[1]:,} {CLASSES[1]}. To predict always "
             text += f"{CLASSES[test.idxmax()]}, the majority class, has an accuracy of "
-            text += (
-                f"{100 * test.max() / test.sum():.2f} %, which is the baseline. Balanced accuracy, the mean of both "
-            )
-            text += "recalls, has a baseline of 50 %."
+            text += f"{100 * test.max() / test.sum():.2f} %, which is the baseline. "
+            text += "Balanced accuracy, the mean of both recalls, has a baseline of 50 %."
         if train[0] != train[1]:
             text += f" Of those for training and validation {train[0]:,} are {CLASSES[0]}, {train[1]:,} {CLASSES[1]}."
         return text

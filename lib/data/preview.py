@@ -44,7 +44,7 @@ def augmentation_steps(
     """
     generator = torch.Generator().manual_seed(seed)
     n, indices = len(images), torch.arange(len(images))
-    alone = Augmentation()
+    alone = Augmentation(image_size=augmentation.image_size)
     steps = {"as stored": images}
 
     def augmented(configured: Augmentation, **forced: Tensor) -> Tensor:

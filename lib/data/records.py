@@ -10,9 +10,8 @@ from lib import CLASSES
 from lib.core.errors import InputError
 from lib.data.source import ImageRecord
 
-MIN_IMAGES = (
-    5  # different ones of each class, in train and in test: one of five is the fewest to hold out for validation
-)
+# Different ones of each class, in train and in test: one of five is the fewest to hold out for validation.
+MIN_IMAGES = 5
 EXCLUDED = "excluded"  # the split of images that are in both classes: none
 
 

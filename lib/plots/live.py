@@ -31,7 +31,7 @@ def run_curves(table: pd.DataFrame) -> Figure:
 
 
 class LiveCurves:
-    """Show `run_curves` in a notebook, and draw them again when called with a longer history.
+    """Show `run_curves` in a notebook, and draw them again when called with a longer history: `on_epoch` of `train`.
 
     A call draws only if that takes a small part of the time since the last drawing; `finish` draws in any case. Outside
     of a notebook, as in a process of distributed training, nothing is shown.
@@ -56,8 +56,3 @@ class LiveCurves:
             self.handle.display(run_curves(table))
         self.drawn = time.monotonic()
         self.seconds = self.drawn - start
-
-
-def history() -> LiveCurves:
-    """Return learning curves that a notebook shows while it trains: pass them to `train` as `on_epoch`."""
-    return LiveCurves()

@@ -37,19 +37,16 @@ def schedule(rates: Mapping[str, np.ndarray], epochs: int) -> Figure:
 
 def network(layers: Sequence[Layer]) -> Figure:
     """Draw a network as blocks: as high as the feature map, as wide as its channels ask; shape, MACs and parameters."""
-    fig, ax = plt.subplots(figsize=(12, 4.2))
-    x = 0.0
+    fig, ax = plt.subplots(figsize=(12, 4.2))  # the width follows the number of layers
+    x, unit = 0.0, 32 / layers[0].side
     for layer in layers:
-        width, height = 0.5 + np.log2(layer.channels) / 2.2, max(layer.side, 1.6)
+        width, height = 0.5 + np.log2(layer.channels) / 2.2, max(unit * layer.side, 1.6)
         colour = MAIN if layer.macs else "white"
         depth = min(0.35 * width, 1.2)
         ax.add_patch(Rectangle((x, -height / 2), width, height, fc=colour, ec="black", alpha=0.85, lw=0.8))
         top = [(x, height / 2), (x + depth, height / 2 + depth), (x + width + depth, height / 2 + depth)]
-        side = [
-            (x + width, -height / 2),
-            (x + width + depth, -height / 2 + depth),
-            (x + width + depth, height / 2 + depth),
-        ]
+        right = x + width
+        side = [(right, -height / 2), (right + depth, -height / 2 + depth), (right + depth, height / 2 + depth)]
         for corners in ([*top, (x + width, height / 2)], [*side, (x + width, height / 2)]):
             ax.add_patch(Polygon(corners, fc=colour, ec="black", alpha=0.45, lw=0.8))
         size = f"{layer.side}²×{layer.channels}" if layer.side > 1 else f"{layer.channels}"
@@ -59,6 +56,7 @@ def network(layers: Sequence[Layer]) -> Figure:
         x += max(width + 1.55, 4.3)
     ax.text(-1.2, -18, "output\nMACs\nparameters", ha="right", va="top", fontsize=8.5, color=NEUTRAL)
     ax.set(xlim=(-5, x + 0.8), ylim=(-26, 29))
+    fig.set_figwidth(0.17 * (x + 5.8))
     ax.set_axis_off()
     return finished(fig)
 
@@ -70,17 +68,9 @@ def whitened_filters(patterns: np.ndarray, deviation: np.ndarray) -> Figure:
     left.axhline(1, color=NEUTRAL, ls="--", lw=1, label="after whitening")
     left.set(xlabel="pattern, by its strength", ylabel="standard deviation")
     left.legend()
-    columns = 12
-    k, _, height, width = patterns.shape
-    canvas = np.ones((-(-k // columns) * (height + 1), columns * (width + 1), 3))
-    for number, pattern in enumerate(patterns):
-        row, column = divmod(number, columns)
-        scaled = 0.5 + 0.5 * pattern / np.abs(pattern).max()
-        y, x = row * (height + 1), column * (width + 1)
-        canvas[y : y + height, x : x + width] = scaled.transpose(1, 2, 0)
-    right.imshow(canvas)
-    right.set_axis_off()
-    right.set_title(f"the {k} patterns: strongest first, read by line")
+    scaled = 0.5 + 0.5 * patterns / np.abs(patterns).max((1, 2, 3), keepdims=True)
+    show_tiles(right, (255 * scaled).round().astype(np.uint8).transpose(0, 2, 3, 1), 12)
+    right.set_title(f"the {len(patterns)} patterns: strongest first, read by line")
     return finished(fig)
 
 
@@ -98,15 +88,8 @@ def hard_examples(
         ax.loglog(100 * (shown + 1) / len(own), np.maximum(own[shown], 1e-6), color=COLOURS[name], label=name,
                   marker=CLASS_MARKERS[name], ms=4)  # fmt: skip
     ax.axhline(np.log(2), color=NEUTRAL, ls=":", lw=1)
-    ax.text(
-        0.98,
-        np.log(2) * 1.1,
-        "a coin's loss",
-        ha="right",
-        fontsize=8,
-        color=NEUTRAL,
-        transform=ax.get_yaxis_transform(),
-    )
+    ax.text(0.98, np.log(2) * 1.1, "a coin's loss", ha="right", fontsize=8, color=NEUTRAL,
+            transform=ax.get_yaxis_transform())  # fmt: skip
     ax.set(xlabel="hardest images (%)", ylabel="loss above which they are")
     ax.set_xticks(ticks := [tick for tick in (0.1, 1, 10, 100) if tick >= 50 / len(losses)], [f"{t:g}" for t in ticks])
     ax.legend(loc="lower left")

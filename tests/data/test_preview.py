@@ -27,6 +27,13 @@ def test_each_step_is_shown_alone() -> None:
     assert torch.equal(steps["CutMix"][pasted], IMAGES.roll(1, 0)[pasted])
 
 
+def test_images_keep_their_size() -> None:
+    images = IMAGES.repeat(1, 2, 2, 1)
+    steps = augmentation_steps(images, LABELS, Augmentation(True, 2, 0.2, 12, image_size=64), 0.5)
+    assert len(steps) == 9
+    assert {step.shape for step in steps.values()} == {images.shape}
+
+
 def test_what_is_switched_off_is_left_out() -> None:
     steps = augmentation_steps(IMAGES, LABELS, Augmentation(), 0.0)
     assert list(steps) == ["as stored", "all together"]

@@ -71,7 +71,7 @@ def test_few_hard_examples_leave_tiles_empty() -> None:
 
 
 def test_live_curves_show_nothing_outside_of_a_notebook() -> None:
-    curves = live.history()
+    curves = live.LiveCurves()
     curves(pd.DataFrame())
     curves.finish(pd.DataFrame())
     assert curves.handle is None
@@ -84,7 +84,7 @@ def test_live_curves_draw_no_more_than_their_part_of_the_time(monkeypatch: pytes
     monkeypatch.setattr(live.DisplayHandle, "display", lambda self, figure: drawn.append("display"))
     monkeypatch.setattr(live.DisplayHandle, "update", lambda self, figure: drawn.append("update"))
     table = pd.DataFrame({"epoch": [1], "train/loss": [0.5], "val/loss": [0.4], "train/acc": [0.7], "val/acc": [0.8]})
-    curves = live.history()
+    curves = live.LiveCurves()
     for _ in range(20):
         curves(table)
     assert drawn == ["display"], "a drawing takes a tick, so the next one is due after fifty"
