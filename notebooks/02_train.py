@@ -66,8 +66,8 @@ from lib.data.dataset import open_dataset
 from lib.data.preview import augmentation_steps
 from lib.models.networks import build_network
 from lib.models.summary import layers, whitened_patterns
+from lib.plots import live as live_plots
 from lib.plots import training as training_plots
-from lib.plots.live import LiveCurves
 from lib.plots.style import use_style
 
 # %%
@@ -151,7 +151,7 @@ if figures:
 
 # %%
 folder = project_path(product["run"]).parent
-live = LiveCurves()
+live = live_plots.LiveFigure(live_plots.learning_curves)
 trained = train(dataset, settings, folder, wandb, on_epoch=live if figures else None)
 history = pd.read_csv(folder / "history.csv")
 live.finish(history)

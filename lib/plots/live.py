@@ -1,6 +1,7 @@
-"""Learning curves that are drawn again while a network trains, in a notebook."""
+"""Learning curves, and a figure that is drawn again while a network trains, in a notebook."""
 
 import time
+from collections.abc import Callable
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -14,7 +15,7 @@ _PART = 0.02  # of the time since the last drawing that a drawing may take
 _QUANTITIES = {"loss": "loss: cross-entropy of the label", "acc": "accuracy"}
 
 
-def run_curves(table: pd.DataFrame) -> Figure:
+def learning_curves(table: pd.DataFrame) -> Figure:
     """Draw loss and accuracy of train and val over the epochs, the best epoch marked."""
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.2))
     best = table.loc[table["val/acc"].idxmax()]
@@ -30,14 +31,15 @@ def run_curves(table: pd.DataFrame) -> Figure:
     return finished(fig)
 
 
-class LiveCurves:
-    """Show `run_curves` in a notebook, and draw them again when called with a longer history: `on_epoch` of `train`.
+class LiveFigure:
+    """Show what `draw` makes of a history in a notebook, again at each call with a longer one: `on_epoch` of `train`.
 
     A call draws only if that takes a small part of the time since the last drawing; `finish` draws in any case. Outside
     of a notebook, as in a process of distributed training, nothing is shown.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, draw: Callable[[pd.DataFrame], Figure]) -> None:
+        self.draw = draw
         self.handle: DisplayHandle | None = None
         self.drawn, self.seconds = time.monotonic(), 0.0
 
@@ -50,9 +52,9 @@ class LiveCurves:
             return
         start = time.monotonic()
         if self.handle:
-            self.handle.update(run_curves(table))
+            self.handle.update(self.draw(table))
         else:
             self.handle = DisplayHandle()
-            self.handle.display(run_curves(table))
+            self.handle.display(self.draw(table))
         self.drawn = time.monotonic()
         self.seconds = self.drawn - start

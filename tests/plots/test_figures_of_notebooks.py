@@ -70,21 +70,21 @@ def test_few_hard_examples_leave_tiles_empty() -> None:
     hard_examples(np.zeros((3, 32, 32, 3), np.uint8), np.arange(3), np.array([0, 1, 1]), np.array([1.0, 0.0, 2.0]))
 
 
-def test_live_curves_show_nothing_outside_of_a_notebook() -> None:
-    curves = live.LiveCurves()
+def test_live_figure_shows_nothing_outside_of_a_notebook() -> None:
+    curves = live.LiveFigure(live.learning_curves)
     curves(pd.DataFrame())
     curves.finish(pd.DataFrame())
     assert curves.handle is None
 
 
-def test_live_curves_draw_no_more_than_their_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_live_figure_draws_no_more_than_its_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, drawn = iter(range(100)), []
     monkeypatch.setattr(live, "get_ipython", lambda: True)
     monkeypatch.setattr(live.time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(live.DisplayHandle, "display", lambda self, figure: drawn.append("display"))
     monkeypatch.setattr(live.DisplayHandle, "update", lambda self, figure: drawn.append("update"))
     table = pd.DataFrame({"epoch": [1], "train/loss": [0.5], "val/loss": [0.4], "train/acc": [0.7], "val/acc": [0.8]})
-    curves = live.LiveCurves()
+    curves = live.LiveFigure(live.learning_curves)
     for _ in range(20):
         curves(table)
     assert drawn == ["display"], "a drawing takes a tick, so the next one is due after fifty"
