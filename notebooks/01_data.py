@@ -136,10 +136,10 @@ pd.DataFrame({"mean": metadata["mean"], "std": metadata["std"]}, index=["red", "
 # %% [markdown]
 # ## Spectrum
 # What the eye sees as texture, the Fourier transform measures. An image is a sum of waves; its power spectrum says how
-# strong those of each spatial frequency are, from slow changes of brightness (left) to changes from one pixel to the next
-# (0.5 cycles a pixel). The mean over many images removes the objects and keeps what the images have in common: camera,
-# resize, encoder, generator. Where the ratio is above 1, FAKE has more power, below 1 REAL has. Points and lines in the
-# plane on the right are periodic patterns, as upsampling leaves them.
+# strong those of each spatial frequency are, from slow changes of brightness (left) to changes from one pixel to the
+# next (0.5 cycles a pixel). The mean over many images removes the objects and keeps what the images share: camera,
+# resize, encoder, generator. Where the ratio is above 1, FAKE has more power. Points and lines in the plane on the
+# right are periodic patterns, as from upsampling.
 
 # %%
 labels = dataset.records["label"].to_numpy()

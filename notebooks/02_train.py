@@ -17,7 +17,7 @@
 # **Takes** half a minute on the sample; on CIFAKE two minutes on a GPU, some three hours on two cores.
 
 # %% tags=["parameters"]
-network = "texture_net"  # type: str a name from lib.models.networks
+network = "texture_net_light"  # type: str a name from lib.models.networks
 epochs = 8  # type: int
 batch_size = 128  # type: int images a step, on all devices together
 muon_lr = 0.1  # type: float peak learning rate of Muon on the convolution filters (0: the optimizer for everything)
@@ -88,11 +88,11 @@ print(f"Data: {dataset.metadata['data']}, {num_train:,} to train on, {num_val:,}
 
 # %% [markdown]
 # ## Augmentation
-# A network that sees the same images in every epoch learns them by heart. So every epoch changes them, in ways that keep
-# the answer: a flip, a shift by a pixel or two, a corruption as cameras and networks cause it. Cutout hides a square, so
-# that no single spot decides; CutMix pastes a box of another image and mixes the two labels by area. Each row shows one
-# step alone, the last row what the network gets. Steps that this run switches off are not shown. Fine texture must survive
-# in most images: it is what separates the classes.
+# A network that sees the same images in every epoch learns them by heart. So each epoch changes them, and keeps the
+# answer: a flip, a shift by a pixel or two, a corruption as cameras cause it. Cutout hides a square, so that no single
+# spot decides; CutMix pastes a box of another image and mixes the labels. Each row shows one step alone, the last row
+# what the network gets; steps switched off are not shown. Fine texture must survive in most images: it
+# separates the classes.
 
 # %%
 if figures:
@@ -102,11 +102,11 @@ if figures:
 
 # %% [markdown]
 # ## The network
-# Each block is a layer: as high as its feature map, wider with more channels; green ones multiply, and below each are
-# the shape of its output, its multiply-accumulates (MACs) an image and its parameters. The image shrinks while the number
-# of features grows. A stem of stride 2 keeps the later layers cheap: the same 3×3 convolution costs a quarter on a map of
-# half the side. Squeeze-and-excitation scales each channel by the content of the whole image. An ensemble has several
-# such networks, of which the first is drawn; flip TTA runs each twice.
+# Each block is a layer: as high as its feature map, wider with more channels; green ones multiply. Below each are the
+# shape of its output, its multiply-accumulates (MACs) an image and its parameters. A stem of stride 2 keeps the later
+# layers cheap: the same 3×3 convolution costs a quarter on a map of half the side. Squeeze-and-excitation scales each
+# channel by the content of the whole image. An ensemble has several such networks, of which the first is drawn; flip
+# TTA runs each twice.
 
 # %%
 if figures:

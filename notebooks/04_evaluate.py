@@ -11,11 +11,11 @@
 # **How often is the network right on images that nothing was fitted to, can its probabilities be believed, and when does
 # it fail?**
 #
-# Evaluate the trained network on the test images, which no earlier step has used, and on corrupted copies of them.
+# Here it meets the test images, used by no earlier step, and corrupted copies.
 #
 # **Reads** the packed dataset of [01_data](01_data.ipynb) and the weights of [02_train](02_train.ipynb).
-# **Writes** `predictions.csv`; `metrics.json`, computed from it; `drift.npz`, the reference of the drift test; and
-# `training_hashes.npy`, by which training images are found among others.
+# **Writes** `predictions.csv`; `metrics.json`, computed from it; `drift.npz`, reference of the drift test; and
+# `training_hashes.npy`, by which training images are recognised.
 # **Takes** half a minute on the sample; on CIFAKE a minute on two cores, and 20 minutes more for the corruptions.
 
 # %% tags=["parameters"]
@@ -87,11 +87,11 @@ test.sample(5, random_state=0)
 
 # %% [markdown]
 # ## Metrics
-# FAKE is the positive class. A metric of few images is uncertain, so each has a 95 % confidence interval: proportions by
-# Wilson's formula, all others by the bootstrap, which computes the metric again on images drawn with replacement.
-# *Majority class accuracy* is that of always predicting the larger class, the baseline. The first two columns differ by
-# the leaked images: a large difference would mean that the network has memorised them. Flip TTA averages the logits of an
-# image and its mirror image; one of the last two columns repeats the first. Log loss is in nats.
+# FAKE is the positive class. A metric of few images is uncertain, so each has a 95 % confidence interval: proportions
+# by Wilson's formula, all others by the bootstrap over images. *Majority class accuracy*, that of always predicting the
+# larger class, is the baseline. The first two columns differ by the leaked images: a large difference would mean
+# memorised images. Flip TTA averages the logits of an image and its mirror image; one of the last two columns repeats
+# the first. Log loss is in nats.
 
 # %%
 metrics = {"schema_version": measures.SCHEMA_VERSION, "data": dataset.metadata["data"]}
@@ -110,10 +110,10 @@ evaluation_plots.confusion(test)
 # %% [markdown]
 # ## Every threshold at once
 # A lower threshold finds more FAKE images (the true positive rate, or recall) and accuses more photographs (the false
-# positive rate). The ROC curve draws one against the other, here with a logarithmic axis, since use in practice needs few
-# false accusations. Precision is the part of the accused that is FAKE. A *DET curve* shows the two kinds of error, missed
-# FAKE and accused REAL, on axes stretched by the normal distribution. Normal scores give a straight line, and the lower
-# left corner is a perfect classifier.
+# positive rate). The ROC curve draws one against the other, on a logarithmic axis, since use in practice needs few
+# false accusations. Precision is the part of the accused that is FAKE. A *DET curve* shows the two kinds of error,
+# missed FAKE and accused REAL, on axes stretched by the normal distribution. Normal scores give a straight line, and
+# the lower left corner is perfect.
 
 # %%
 evaluation_plots.roc_pr_det({"all test images": test, "without leaked images": test[~test["leaked"]]})
@@ -123,11 +123,11 @@ measures.threshold_table(test)
 
 # %% [markdown]
 # ## Calibration
-# Of all images with P(FAKE) near 0.8, are 80 % FAKE? If so, the probabilities are *calibrated*. The *expected calibration
-# error* (ECE) puts the images into 15 bins by their probability and takes the mean distance between probability and share
-# of FAKE, weighted by the images in the bin. Temperature scaling divides the logits by one number, fitted on validation
-# images; it moves probabilities towards or away from 0.5 and changes no prediction. Whiskers are 95 % intervals: bins in
-# the middle hold few images (lower panels), so they scatter.
+# Of all images with P(FAKE) near 0.8, are 80 % FAKE? If so, the probabilities are *calibrated*. The *expected
+# calibration error* (ECE) puts the images into 15 bins by their probability and takes the mean distance between
+# probability and share of FAKE, weighted by the images in the bin. Temperature scaling divides the logits by one
+# number, fitted on validation images; it moves probabilities towards or away from 0.5 and changes no prediction.
+# Whiskers are 95 % intervals: bins in the middle hold few images (lower panels).
 
 # %%
 temperature = fit_temperature(val)
@@ -142,11 +142,11 @@ tables.calibration_table(dict(zip(calibrated, (before, after), strict=True)))
 
 # %% [markdown]
 # ## Saying UNSURE
-# *Selective prediction* withholds predictions whose confidence is below a threshold; it is chosen on validation images so
-# that the error among the others, the risk, stays below a target, with a probability of 95 %. Beyond the coverage that is
-# marked, the guarantee ends. *Conformal sets* answer with a set of classes instead of one, which contains the label of all
-# but a fraction alpha of each class, whatever the network. A set of both classes, or an empty one, is an unsure answer.
-# Both guarantees hold only for images like the validation images.
+# *Selective prediction* withholds predictions whose confidence is below a threshold, chosen on validation images so
+# that the error among the others, the risk, stays below a target, with a probability of 95 %. Beyond the marked
+# coverage the guarantee ends. *Conformal sets* answer with a set of classes, which contains the label of all but a
+# fraction alpha of each class, whatever the network; a set of both classes, or an empty one, is an unsure answer. Both
+# guarantees hold only for images like the validation images.
 
 # %%
 metrics |= selective.evaluate_guarantees(val_c, test_c, target_risk)
@@ -173,11 +173,10 @@ pd.DataFrame({split: {name: measures.percent(it) for name, it in shares.items()}
 
 # %% [markdown]
 # ## Errors, and what they rest on
-# Accuracy by object class says where the generator is good: where intervals do not overlap, one class is harder than the
-# other. Then the most confident errors. Last, *Grad-CAM* for right and wrong predictions: the gradient of the logits says
-# which feature maps count, and their weighted sum where they are active. Orange regions raise the logit of FAKE, blue ones
-# that of REAL, each image on a scale of its own. The gradient is a mean over positions, so a map does not add up to the
-# prediction.
+# Accuracy by object class says where the generator is good: where intervals do not overlap, one class is harder than
+# the other. Then the most confident errors. Last, *Grad-CAM*: the gradient of the logits says which feature maps count,
+# and their weighted sum where they are active. Orange regions raise the logit of FAKE, blue ones that of REAL, each
+# image on a scale of its own. The gradient is a mean over positions, so a map does not add up to the prediction.
 
 # %%
 shown = "accuracy" if measures.is_balanced(metrics["test"]) else "balanced_accuracy"
@@ -197,11 +196,11 @@ evaluation_plots.grad_cam_maps(maps)
 
 # %% [markdown]
 # ## Robustness
-# The same images under 38 corruptions: noise, blur, JPEG, resizing, screenshots and more, beside clean ones. A filled mark
-# is the error at the threshold of 0.5, an open one that at a threshold retuned on validation images under the same
-# corruption. What retuning recovers was a shifted threshold; the rest is lost information. Grey marks are published results.
-# Ten frequency ablations follow, 49 conditions in all: images without the frequencies above or below a cutoff, without luma
-# or chroma. The network was not trained on those, so they show what it depends on, not what the rest would allow.
+# The same images under 38 corruptions: noise, blur, JPEG and more, beside clean ones. A filled mark is the error at the
+# threshold of 0.5, an open one that at a threshold retuned on validation images under the same corruption: what
+# retuning recovers was a shifted threshold, the rest is lost information. Grey: published. Ten frequency ablations
+# follow, 49 conditions in all: images without the frequencies above or below a cutoff, without luma or chroma. The
+# network was not trained on those: they show what it depends on.
 
 # %%
 metrics["robustness"] = metrics["frequency_ablation"] = None
@@ -227,11 +226,11 @@ if robustness:
 
 # %% [markdown]
 # ## Drift
-# *Drift* is a change of the images that arrive, so that figures measured before no longer hold. A Kolmogorov–Smirnov test
-# asks whether a batch can come from the distribution of the validation images: here on features and on image statistics,
+# *Drift* is a change of the images that arrive, so that figures measured before no longer hold. A Kolmogorov–Smirnov
+# test asks whether a batch can come from the distribution of the validation images: on features and on statistics,
 # within each predicted class, since another share of FAKE is no drift. The first map is of test images: on CIFAKE false
-# alarms, of which 5 % are allowed; on the sample they are cut from other parts of the photographs, and the drift is real.
-# The second map is of corrupted images. Cells hold 200 and 50 batches; a blank means too few images.
+# alarms, of which 5 % are allowed; the sample's are cut from other parts of the photographs, a real drift. The second
+# is of corrupted images.
 
 # %%
 statistics, predicted = in_parts(image_statistics, val_images), predicted_labels(val)

@@ -10,18 +10,16 @@
 # # 05 · Compare with VGG16
 # **Is our network better than two baselines, and is that the merit of the network or of the way it was trained?**
 #
-# They are the small CNN of a student project, and VGG16-BN. On all of CIFAKE each was trained by its own whole recipe, and
-# ours by theirs as well.
+# They are the CNN of a student project, and VGG16-BN, each by its own recipe; ours also by theirs.
 #
 # **Reads** the packed dataset of [01_data](01_data.ipynb), the run of [02_train](02_train.ipynb), the predictions and
 # metrics of [04_evaluate](04_evaluate.ipynb), and with `baselines` "reference" `outputs/reference/baselines`.
 # **Writes** `comparison.json`, and with "train" a run and predictions for each baseline.
-# **Takes** a minute on the sample, where it trains small baselines; on CIFAKE 8 minutes on two cores, most of them for
-# latency.
+# **Takes** two minutes on the sample; on CIFAKE 8 on two cores, mostly for latency.
 
 # %% tags=["parameters"]
 baselines = "train"  # type: str reference (read the runs kept in outputs/reference/baselines, on all of CIFAKE) or train
-max_baseline_samples = 300  # type: int size of the baselines' random training subset (0: all images)
+max_baseline_samples = 200  # type: int size of the baselines' random training subset (0: all images)
 baseline_batch_size = 128  # type: int images a step
 cnn_baseline_epochs = 5  # type: int epochs of the CNN baseline
 cnn_baseline_lr = 0.004  # type: float its peak learning rate of AdamW
@@ -77,11 +75,11 @@ elif baselines == "reference":
 
 # %% [markdown]
 # ## Recipes
-# A comparison is fair when each network has what it needs to do its best. The kept runs are whole recipes, on one GPU with
-# seed 0 (`lib.training.baselines`). The CNN baseline has that of its project: Adam at a constant rate, 70 epochs, no
-# augmentation. VGG16-BN has flips, translation and 40 epochs of AdamW under one cycle, the best of four optimisers on
-# validation images. Ours adds Muon, corruption, Cutout, CutMix, object classes as an auxiliary target, and hard examples.
-# With "train", a budget below the baseline's recipe is marked: it shows the budget, not the network.
+# A comparison is fair when each network has what it needs to do its best. The kept runs are whole recipes, on one GPU
+# with seed 0 (`lib.training.baselines`). The CNN baseline has that of its project: Adam at a constant rate, 70 epochs,
+# no augmentation. VGG16-BN has flips, translation and 40 epochs of AdamW under one cycle, the best of four optimisers.
+# Ours adds Muon, corruption, Cutout, CutMix, an auxiliary target, and hard examples. With "train", a budget below the
+# recipe is marked: it shows the budget, not the network.
 
 # %%
 own = {"max_train_samples": max_baseline_samples, "batch_size": baseline_batch_size, "muon_lr": 0.0, "hflip_tta": False}
@@ -142,11 +140,11 @@ for name, run_folder in folders.items():
 
 # %% [markdown]
 # ## Comparison
-# All networks classify the same test images, so accuracies are compared in pairs: McNemar's test looks only at the images
-# on which two networks differ, and finds smaller differences than two separate intervals. Each table is of one machine.
-# Training time on the kept runs' GPU is images ÷ throughput, measured alone. Latency is measured here: the median of 100
-# calls with one image, or 5 with 256, of eager PyTorch in a fresh process on the CPU; memory is the growth of its peak
-# resident set. Kept runs have no weights: what they cost is measured with random ones.
+# All networks classify the same test images, so accuracies are compared in pairs: McNemar's test looks only at the
+# images on which two networks differ, and finds smaller differences than two separate intervals. Each table is of one
+# machine. Training time on the kept runs' GPU is images ÷ throughput. Latency is measured here: the median of 100 calls
+# with one image, or 5 with 256, in a fresh process; memory is the growth of its peak resident set. Kept runs have no
+# weights, so random ones are timed.
 
 # %%
 runs = {"ours": our_run} | {name: run.run for name, run in kept.items()}

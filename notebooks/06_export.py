@@ -20,7 +20,7 @@
 # %% tags=["parameters"]
 checkpoint = ""  # type: str a safetensors file ("": the weights of 02_train)
 student = "texture_net_tiny"  # type: str the small network of the cascade ("": no cascade)
-student_epochs = 8  # type: int epochs of its distillation
+student_epochs = 6  # type: int epochs of its distillation
 distillation_alpha = 0.7  # type: float weight of the teacher's softmax in its targets; the rest is the label
 student_target_risks = [0.05]  # type: list errors allowed among the student's predictions; each gives a variant
 exit_target_risk = 0.05  # type: float error allowed among the predictions at the early exit
@@ -111,11 +111,11 @@ print(f"ONNX Runtime's logits are within {TOLERANCE:g} of PyTorch's: {max_differ
 
 # %% [markdown]
 # ## A student for a cascade
-# Most images are easy. A *cascade* gives them to a small network, the student, and only those of which it is not confident
-# to the large one. The student is *distilled*: it learns from the probabilities of the network itself, the teacher, which
-# say more about an image than its label. In the cascade the teacher is in int8 and has an early exit in turn: it computes
-# the flip TTA, or its second ensemble member, only where the first pass is not confident. The thresholds are chosen on
-# validation images, for the errors that the parameters allow.
+# Most images are easy. A *cascade* gives them to a small network, the student, and only those of which it is not
+# confident to the large one. The student is *distilled*: it learns from the probabilities of the network itself, the
+# teacher, which say more about an image than its label. The teacher is in int8 and has an early exit in turn: it
+# computes the flip TTA, or its second ensemble member, only where the first pass is not confident. Thresholds are
+# chosen on validation images.
 
 # %%
 train_indices = dataset.indices("train")

@@ -60,7 +60,7 @@ def test_teaches(path: Path) -> None:
     texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
     question = re.match(rf"# {path.stem[:2]} · [\w ]+\n\*\*[^*]+\?\*\*\n\n", texts[0])
     assert question, "the first cell is a title, then the question in bold"
-    assert max(len(text.split()) for text in texts[1:]) <= 110 and len(texts[0].split()) <= 120
+    assert max(len(text.partition("\n")[2].split()) for text in texts) <= 90
     (answer,) = (number for number, cell in enumerate(cells) if cell.source == "## Answer")
     calls = [node for node in ast.walk(ast.parse(cells[answer + 1].source)) if isinstance(node, ast.Call)]
     assert "Markdown" in {call.func.id for call in calls if isinstance(call.func, ast.Name)}
