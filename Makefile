@@ -64,11 +64,14 @@ sweep: profile .venv/ready  ## search parameters: SPEC=parameters/sweep_bayes.ya
 	ploomber build --partially 03_sweep $(FROM) --env--sweep "$$SPEC" $(ARGS)
 	@echo "Open outputs/$$PROFILE/03_sweep/03_sweep.ipynb"
 
+# Plugins that take seconds to start stay out where no test needs them.
+PYTEST = python -m pytest -p no:nbval --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+
 test: .venv/ready  ## run all tests, and replay the executed notebooks
-	python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-fast: .venv/ready  ## run the tests that need no kernel, server, browser or build
-	python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder -m "not slow and not full" $(ARGS)
+	$(PYTEST) -p no:schemathesis -m "not slow and not full" $(ARGS)
 
 lab: .venv/ready  ## open JupyterLab with the notebooks
 	jupyter lab $(ARGS)

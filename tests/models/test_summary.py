@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from conftest import each_network
 
-from lib.models.networks import NETWORKS, build_network, count_macs, count_parameters
+from lib.models.networks import build_network, count_macs, count_parameters
 from lib.models.summary import layers, whitened_patterns
 
 MEAN, STD = [127.5] * 3, [74.0] * 3
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "texture_net_x2"])
+@pytest.mark.parametrize("name", [name for name in each_network() if name != "texture_net_x2"])
 def test_layers_sum_to_the_network(name: str) -> None:
     network = build_network(name, MEAN, STD).train()
     found = layers(network)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import encoded, settings
+from conftest import each_network, encoded, settings
 from PIL import Image
 
 from lib.core.errors import InputError
@@ -21,7 +21,7 @@ from lib.export.onnx_file import export_onnx
 from lib.inference.images import decode_image
 from lib.inference.occlusion import explanation
 from lib.inference.predictor import Predictor
-from lib.models.networks import NETWORKS, build_network, count_macs
+from lib.models.networks import build_network, count_macs
 from lib.models.weights import load_weights
 from lib.training.data_module import PackedDataModule
 from lib.training.train import train
@@ -102,7 +102,7 @@ def test_the_size_goes_from_the_pack_to_the_prediction(dataset: PackedDataset, t
         decode_image(encoded(np.zeros((40, 60, 3), np.uint8), "PNG"), predictor.input_rule)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", each_network())
 def test_every_network_takes_larger_images(name: str) -> None:
     network = build_network(name, MEAN, STD, image_size=64).eval()
     assert network(torch.zeros(2, 3, 64, 64, dtype=torch.uint8)).shape == (2, 2)
