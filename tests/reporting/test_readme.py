@@ -26,6 +26,7 @@ COMMANDS = [
     for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
     for line in block.splitlines()
 ]
+LOGS = ("results/index.md", "experiments/released_recipe.md")
 TARGETS = [command[1:] for command in COMMANDS if command[0] == "make"]
 
 
@@ -58,6 +59,27 @@ def test_baselines_are_the_kept_runs(name: str, run: str) -> None:
     _, accuracy, parameters, _ = row(name)
     assert accuracy == percent(result["test"])
     assert parameters == f"{result['network_parameters']:,}"
+
+
+def test_results_over_seeds_are_those_of_each_seed() -> None:
+    """The mean and standard deviation of README, results and log follow from the three runs; the first is released."""
+    seeds = json.loads((ROOT / "docs" / "results" / "seeds.json").read_text(encoding="utf-8"))
+    test = read("metrics.json")["test"]
+    assert seeds[0]["test"] == round(100 * test["accuracy"]["value"], 2)
+    assert seeds[0]["roc_auc"] == round(test["roc_auc"]["value"], 5)
+
+    def over_seeds(name: str) -> str:
+        values = [it[name] for it in seeds]
+        return f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
+
+    texts = [README, *((ROOT / "docs" / file).read_text(encoding="utf-8") for file in LOGS)]
+    for name in ("test", "not_leaked"):
+        assert all(over_seeds(name) in text for text in texts), name
+    assert row("**ours**")[1] == f"**{over_seeds('test')} %**"
+    assert all(over_seeds("flip_tta") in text for text in texts[1:])
+    for it in seeds:
+        figures = (it["val"], it["test"], it["not_leaked"], it["roc_auc"], it["flip_tta"], it["training"])
+        assert " | ".join(map(str, figures)) in texts[-1], it
 
 
 def test_published_results_are_those_that_we_compare_with() -> None:
