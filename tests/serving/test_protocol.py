@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import uvicorn
 from conftest import encoded
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from lib.inference.predictor import Predictor
 from lib.serving.app import create_app
@@ -211,3 +212,13 @@ def test_a_failure_is_logged_with_its_traceback(
     assert requests(connect, 500) == failed + 1
     assert "Traceback" in caplog.text
     assert "KeyError: 'no such thing'" in caplog.text
+
+
+def test_the_rest_of_a_refused_body_is_read_with_pauses(connect: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses, pause = [], FlowControl.pause_reading
+    monkeypatch.setattr(FlowControl, "pause_reading", lambda self: (pauses.append(self), pause(self)))
+    length = 21 * 2**20  # more than max_body
+    with connect() as client:
+        client.sendall(head(length=length) + bytes(length) + get("/health", CLOSED))
+        assert codes(read(client)) == ["413", "200"]
+    assert len(pauses) > 20, "or it takes the turns of other requests"
