@@ -4,7 +4,8 @@ import asyncio
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 _MAX_HEAD = 64 * 2**10  # bytes of the head of a request
 _LONG_HEAD = b'{"detail":"the head of the request is too long: send shorter headers, and files in the body"}'
@@ -53,6 +54,8 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self._shutdown and self.cycle:
             self.cycle.keep_alive = False
+        if self.cycle:
+            self.cycle.__class__ = _Cycle  # which uvicorn has no setting for
 
     def on_body(self, body: bytes) -> None:
         super().on_body(body)
@@ -70,8 +73,6 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unset_deadline()
-        if self.cycle and not self.cycle.response_complete:
-            self.cycle.scope["gone"] = True  # type: ignore[typeddict-unknown-key]
         super().connection_lost(exc)
 
     def _refuse_head(self) -> None:
@@ -94,6 +95,16 @@ class Protocol(HttpToolsProtocol):
 
     def _should_upgrade(self) -> bool:
         return True  # so that no request begins with a head whose body the parser skips: _Parser repeats such a head
+
+
+class _Cycle(RequestResponseCycle):
+    """Send nothing to a client that has gone away, also in the turns before `connection_lost` is called."""
+
+    async def send(self, message: ASGISendEvent) -> None:
+        if self.transport.is_closing():
+            self.disconnected = True
+            self.scope["gone"] = True  # type: ignore[typeddict-unknown-key]
+        await super().send(message)
 
 
 class _Parser(HttpRequestParser):

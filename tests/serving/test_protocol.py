@@ -6,6 +6,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from conftest import encoded
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from lib.inference.predictor import Predictor
-from lib.serving.app import create_app
+from lib.serving.app import Service, create_app
 from lib.serving.protocol import Protocol
 
 pytestmark = pytest.mark.slow
@@ -206,6 +208,27 @@ def test_a_client_that_leaves_while_its_image_waits_has_the_same_status(
     assert clients[0].recv(4096).startswith(b"HTTP/1.1 200 ")
     eventually(lambda: requests(connect, 499), gone + 3)
     assert (requests(connect, 500), requests(connect, 200)) == (failed, answered + 1)
+    assert "Traceback" not in log.text
+
+
+def test_a_client_that_leaves_just_before_its_response_has_the_same_status(
+    server: uvicorn.Server, connect: Open, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    answer, gone, failed = Service.answer, requests(connect, 499), requests(connect, 500)
+
+    def late(*args: Any) -> dict[str, Any]:
+        for protocol in server.server_state.connections:
+            protocol.transport.abort()  # type: ignore[union-attr]  # connection_lost is called after this turn
+        return answer(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Service, "answer", late)
+        client = connect()
+        client.sendall(head() + BODY)
+        with suppress(ConnectionError):
+            assert read(client) == b""
+    eventually(lambda: requests(connect, 499), gone + 1)
+    assert requests(connect, 500) == failed
     assert "Traceback" not in log.text
 
 
