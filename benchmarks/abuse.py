@@ -23,7 +23,8 @@ from images import image
 from PIL import Image
 from service import running, spread
 
-from lib.core.containers import MAX_SCANS, MAX_STRIPS
+from lib.core.containers import MAX_SCANS
+from lib.core.decode import MAX_TILES
 from lib.core.provenance import processor
 
 CONNECTIONS, EVERY, SECONDS = 4, 0.04, 6  # of the ordinary client; seconds
@@ -115,7 +116,7 @@ KINDS: dict[str, Attack] = {
     "JPEG of 64 scans": partial(repeat, lambda: post(part(many_scans())), 16),
     "PNG": partial(repeat, lambda: post(part(large("PNG", compress_level=1))), 16),
     "TIFF, LZW": partial(repeat, lambda: post(part(large("TIFF", compression="tiff_lzw"))), 16),
-    "TIFF of 8,192 strips": partial(repeat, lambda: post(part(many_strips(MAX_STRIPS))), 16),
+    "TIFF of 8,192 strips": partial(repeat, lambda: post(part(many_strips(MAX_TILES))), 16),
     "WebP": partial(repeat, lambda: post(part(large("WEBP", quality=30, method=0))), 16),
     "explanations": partial(repeat, lambda: post(part(image(0)), "/predict/?explain=true"), 32),
     "batches of 64 large files": partial(repeat, lambda: post(part(image(0, 3000)) * 64, "/predict/batch"), 8),

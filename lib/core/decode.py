@@ -19,6 +19,7 @@ from lib.core.input_rule import IMAGE_SIZE, InputRule
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 50_000_000  # a larger image is refused before it is decoded
+MAX_TILES = 8192  # strips or tiles that Pillow decodes one by one, taking Python's lock each time
 _PLAIN_FILE = 16  # bytes a pixel; a longer JPEG has metadata, or scans by the thousand
 _MAX_RUN_LENGTH = 2**22  # bytes and pixels of a run-length encoded BMP, which Pillow decodes in Python
 _ROWS, _TILE_ROWS = 278, 323  # tags of a TIFF: the rows of a strip, and of a tile
@@ -63,6 +64,8 @@ def open_image(content: bytes) -> Image.Image:
             raise Image.DecompressionBombError
         if image.format == "WEBP" and getattr(image, "is_animated", False):
             raise InputError("the image is animated: send one of a single frame")
+        if len(image.tile) > MAX_TILES:
+            raise InputError(f"the image has more than {MAX_TILES:,} strips or tiles: save it again, with fewer")
         run_length = [tile.codec_name for tile in image.tile] == ["bmp_rle"]
         if run_length and max(image.width * image.height, len(content)) > _MAX_RUN_LENGTH:
             raise InputError("the image is a large BMP with run-length encoding: send a PNG")

@@ -98,10 +98,10 @@ class Protocol(HttpToolsProtocol):
 
 
 class _Cycle(RequestResponseCycle):
-    """Send nothing to a client that has gone away, also in the turns before `connection_lost` is called."""
+    """Begin no response to a client that has gone away, also in the turns before `connection_lost` is called."""
 
     async def send(self, message: ASGISendEvent) -> None:
-        if self.transport.is_closing():
+        if self.transport.is_closing() and not self.response_started:
             self.disconnected = True
             self.scope["gone"] = True  # type: ignore[typeddict-unknown-key]
         await super().send(message)

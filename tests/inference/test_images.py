@@ -323,7 +323,9 @@ BUSY: dict[str, tuple[Callable[[], bytes], str]] = {
     "segments": (lambda: in_jpeg(*[(0xFE, b"")] * 200_000), "more than 100,000 parts"),
     "chunks": (lambda: in_png(*[chunk(b"tEXt", b"")] * 200_000), "more than 100,000 parts"),
     "run lengths": (run_length, "run-length"),
-    "strips": (lambda: strips(100_000), "more than 8,192 strips"),
+    "strips": (lambda: strips(100_000), "more than 65,536 strips"),
+    "strips behind a header of mixed byte order": (lambda: b"II\0*" + strips(100_000)[4:], "more than 65,536 strips"),
+    "strips that are not compressed": (lambda: strips(10_000), "more than 8,192 strips"),
 }
 
 
