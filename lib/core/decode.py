@@ -52,8 +52,9 @@ def open_image(content: bytes) -> Image.Image:
 
     Further pages of a TIFF and further pictures of a multi-picture JPEG are left out, as is metadata but for the
     orientation. Raises InputError for bytes that are no image of FORMATS, for an animation, and for what would keep a
-    decoder busy: more than MAX_PIXELS, many scans, strips or tiles (`essentials`), a large run-length encoded BMP. What
-    is left takes a core 5 seconds at most for a file of 20 MB, as measured on the worst that is known of each format.
+    decoder busy: more than MAX_PIXELS or MAX_TILES, many scans, strips or tiles (`essentials`), a large run-length
+    encoded BMP. What is left takes a core 5 seconds at most for a file of 20 MB, as measured on the worst that is known
+    of each format.
     """
     if not content:
         raise InputError("the file is empty: send an image")

@@ -91,12 +91,7 @@ BOUNDS: dict[str, tuple[Callable[[int], bytes], int, int, str]] = {
     "parts of a PNG": (png_of_parts, MAX_PARTS, 1, "the file has more than 100,000 parts: save it again, with fewer"),
     "parts of a GIF": (gif_of_parts, MAX_PARTS, 1, "the file has more than 100,000 parts: save it again, with fewer"),
     "scans": (jpeg_of_scans, MAX_SCANS, 1, "the image has more than 64 scans: save it again, with fewer"),
-    "strips": (
-        tiff_of_strips,
-        MAX_TILES,
-        1,
-        "the image has more than 8,192 strips or tiles: save it again, with fewer",
-    ),
+    "strips": (tiff_of_strips, MAX_TILES, 1, "the image has more than 8,192 strips or tiles: save it again, with "),
     "pixels": (png_of_pixels, MAX_PIXELS, 5000, "the image has too many pixels: send one of at most 50,000,000"),
     "run lengths": (run_length_bmp, 2**22, 2048, "the image is a large BMP with run-length encoding: send a PNG"),
 }
