@@ -21,8 +21,10 @@ _BATCH = 128  # images of 32×32
 
 class _Images(CalibrationDataReader):
     def __init__(self, images: np.ndarray) -> None:
-        batch = equal_pixels(_BATCH, images.shape[-1])
-        self.batches: Iterator[np.ndarray] = iter(np.array_split(images, -(-len(images) // batch)))
+        # ONNX Runtime's histograms need batches of one size: images after the last whole one are left out.
+        batch = min(equal_pixels(_BATCH, images.shape[-1]), len(images))
+        whole = len(images) // batch
+        self.batches: Iterator[np.ndarray] = iter(np.split(images[: whole * batch], whole))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         batch = next(self.batches, None)

@@ -87,6 +87,15 @@ def test_quantized_network_has_int8_filters_and_nearly_the_same_logits(
     assert (tmp_path / "int8.onnx").stat().st_size < 0.7 * single.stat().st_size
 
 
+@pytest.mark.slow
+def test_number_of_calibration_images_need_not_be_a_multiple_of_the_batches(
+    single: Path, images: np.ndarray, tmp_path: Path
+) -> None:
+    for n in (5, 131):
+        quantize(single, tmp_path / "int8.onnx", images[:n], method="Entropy")
+        assert count_int8(tmp_path / "int8.onnx") > 0
+
+
 def test_quantization_refuses_unknown_methods_and_networks_without_convolutions(
     images: np.ndarray, tmp_path: Path
 ) -> None:
