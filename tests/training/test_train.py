@@ -86,7 +86,7 @@ def optimise_manually(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sgd_at_a_constant_rate_learns_by_either_optimisation(
     sample_dataset: PackedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = settings(optimizer="sgd", schedule="constant", muon_lr=0.0, lr=0.05)
+    plan = settings(optimizer="sgd", schedule="constant", muon_lr=0.0, lr=0.05, max_train_samples=600)
     train(sample_dataset, plan, tmp_path / "automatic", progress=False)
     optimise_manually(monkeypatch)
     train(sample_dataset, plan, tmp_path / "manual", progress=False)
