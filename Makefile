@@ -35,6 +35,7 @@ export JUPYTER_CONFIG_DIR := $(CURDIR)/.jupyter
 export XDG_CACHE_HOME := $(CURDIR)/.venv/var/cache
 export npm_config_cache := $(CURDIR)/.venv/var/npm
 export PLOOMBER_ENV_FILENAME := $(if $(filter-out sample,$(PROFILE)),env.$(PROFILE).yaml,env.yaml)
+export NO_MKDOCS_2_WARNING := 1
 export TORCHINDUCTOR_CACHE_DIR := $(CURDIR)/.venv/var/inductor
 export PLOOMBER_STATS_ENABLED := false
 export PLOOMBER_VERSION_CHECK_DISABLED := 1
@@ -45,7 +46,7 @@ QUIET = MPLCONFIGDIR IPYTHONDIR JUPYTER_DATA_DIR JUPYTER_CONFIG_DIR WANDB_CACHE_
 SETS  = import os, sys; print("import os; [os.environ.setdefault(*it) for it in", [(n, os.environ[n]) for n in sys.argv[1:]], "]")
 
 .DEFAULT_GOAL := help
-.PHONY: help build sweep test test-fast lab serve lint lock clean profile moved
+.PHONY: help build sweep test test-fast lab serve docs lint lock clean profile moved
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,17 +64,24 @@ sweep: profile .venv/ready  ## search parameters: SPEC=parameters/sweep_bayes.ya
 	ploomber build --partially 03_sweep $(FROM) --env--sweep "$$SPEC" $(ARGS)
 	@echo "Open outputs/$$PROFILE/03_sweep/03_sweep.ipynb"
 
+# Plugins that take seconds to start stay out where no test needs them.
+PYTEST = python -m pytest -p no:nbval --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+
 test: .venv/ready  ## run all tests, and replay the executed notebooks
-	python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --cov=lib --cov-report=term $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-fast: .venv/ready  ## run the tests that need no kernel, server, browser or build
-	python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder -m "not slow and not full" $(ARGS)
+	$(PYTEST) -p no:schemathesis -m "not slow and not full" $(ARGS)
 
 lab: .venv/ready  ## open JupyterLab with the notebooks
 	jupyter lab $(ARGS)
 
 serve: .venv/ready  ## start the service on http://127.0.0.1:8000
 	cifake serve $(ARGS)
+
+docs: .venv/ready  ## build the documentation into outputs/site, offline; a broken link fails
+	mkdocs build --strict $(ARGS)
+	@echo "Open outputs/site/index.html, or type: mkdocs serve"
 
 lint: .venv/ready  ## check style and formatting
 	ruff check . && ruff format --check . && lint-imports --no-cache
@@ -83,7 +91,7 @@ lock: .venv/ready  ## renew requirements.txt from pyproject.toml (ARGS=--upgrade
 	    --generate-hashes --no-header --quiet --output-file requirements.txt $(ARGS)
 
 clean:  ## remove what runs have written; .venv stays
-	rm -rf outputs/sample outputs/cpu outputs/gpu .pytest_cache .ruff_cache .coverage
+	rm -rf outputs/sample outputs/cpu outputs/gpu outputs/site .pytest_cache .ruff_cache .coverage
 
 profile:
 	@test -f "$$PLOOMBER_ENV_FILENAME" || \

@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image
 
 from lib import CLASSES
-from lib.core.decode import IMAGE_SIZE, open_image, rgb
+from lib.core.decode import open_image, rgb
+from lib.core.input_rule import IMAGE_SIZE, InputRule, encoded_as_cifake
 from lib.data.dataset import open_dataset
 from lib.evaluation.metrics import percent, proportion
-from lib.inference.images import encoded_as_in_training, network_input
 from lib.inference.predictor import Predictor, default_model_path
 
 CROPS, SMALLEST, IMAGES, TILES, ENLARGED = 6, 64, 500, 3, 4
@@ -59,7 +59,7 @@ def square(rule: Rule) -> Rule:
 
 def encoded(rule: Rule) -> Rule:
     """Return a rule that ends with a JPEG of quality 75 and 4:2:0, which all images of CIFAKE are."""
-    return lambda image: np.stack([encoded_as_in_training(np.ascontiguousarray(pixels)) for pixels in rule(image)])
+    return lambda image: np.stack([encoded_as_cifake(np.ascontiguousarray(pixels)) for pixels in rule(image)])
 
 
 PLAIN: dict[str, Rule] = {
@@ -76,7 +76,7 @@ PLAIN: dict[str, Rule] = {
     f"{TILES**2} tiles": tiles,
 }
 RULES = PLAIN | {f"{name}, JPEG 75": encoded(rule) for name, rule in PLAIN.items()}
-RULES["network_input, the rule in use"] = lambda image: network_input(image)[None]
+RULES["rule 1, in use"] = lambda image: InputRule().apply(image)[None]
 
 
 def main() -> None:

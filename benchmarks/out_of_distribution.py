@@ -16,12 +16,12 @@ from input_rule import crops
 from scipy import ndimage, special
 
 from lib import CLASSES
-from lib.core.decode import IMAGE_SIZE, open_image, rgb
+from lib.core.decode import open_image, rgb
 from lib.core.files import ROOT
+from lib.core.input_rule import IMAGE_SIZE, InputRule
 from lib.data.dataset import open_dataset
 from lib.evaluation.predictions import Outputs, run_network
 from lib.inference.drift import image_statistics
-from lib.inference.images import network_input
 from lib.inference.out_of_distribution import FALSE_ALARMS, pixel_statistics
 from lib.models.weights import load_weights
 
@@ -89,7 +89,7 @@ def from_photographs(folder: Path) -> Sets:
     for number, file in enumerate(files):
         if chosen[number]:
             image, rng = rgb(open_image(file.read_bytes())), np.random.default_rng(number)
-            inputs += [network_input(part) for part in (image, *crops(image, rng))]
+            inputs += [InputRule().apply(part) for part in (image, *crops(image, rng))]
             pixels = np.asarray(image)
             for _ in range(7):
                 top, left = (rng.integers(side - IMAGE_SIZE + 1) for side in pixels.shape[:2])

@@ -26,7 +26,7 @@ from lib.data.source import open_source
 from lib.sweep.kernels import Kernels
 from lib.sweep.trial import PRELOAD, run_trial
 
-SMALL = {"network": "plain_16_32", "epochs": 1, "max_train_samples": 300}
+SMALL = {"network": "plain_16_32", "epochs": 1, "max_train_samples": 300, "figures": False}
 CELLS = {"imports": "from dataclasses import", "train()": "folder = project_path", "figure": "plots.history"}
 
 

@@ -62,7 +62,8 @@ def best_so_far(method: str, seed: int, dataset: PackedDataset, given: argparse.
     """Return the best validation loss after each trial of one sweep, which is run or resumed."""
     content = load_specification(project_path("parameters/sweep_bayes.yaml")).content
     specification = check_specification({**content, "method": method, "run_cap": given.trials})
-    fixed = {"epochs": given.epochs, "max_train_samples": given.images, "wandb": "disabled", "accelerator": "cpu"}
+    fixed = {"epochs": given.epochs, "max_train_samples": given.images, "wandb": "disabled", "accelerator": "cpu",
+             "figures": False}  # fmt: skip
     fixed["upstream"] = {"01_data": {"dataset": str(FOLDER / "dataset" / "metadata.json")}}
     fingerprint = {"dataset": dataset.fingerprint(), "lib_hash": lib_hash(module="training.train")}
     table = run_sweep(specification, fixed, fingerprint, FOLDER / "sweep" / method / str(seed) / "trials", seed)

@@ -140,7 +140,7 @@ def profile(settings: Settings, dataset: PackedDataset) -> None:
     detector = Detector(network.to(memory_format=torch.channels_last), settings)
     optimizer = detector.optimizer()
     indices = dataset.indices("train")[: 12 * settings.batch_size]
-    batches = iter(Batches(*load_tensors(dataset, indices), settings.batch_size, settings.augmentation, seed=0))
+    batches = iter(Batches(*load_tensors(dataset, indices), settings.batch_size, settings.augmentation(), seed=0))
     with torch.profiler.profile(schedule=torch.profiler.schedule(wait=1, warmup=1, active=10)) as profiler:
         for images, labels in batches:
             torch.nn.functional.cross_entropy(network(images), labels).backward()

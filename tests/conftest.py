@@ -8,10 +8,11 @@ import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
+from _pytest.mark import ParameterSet
 from filelock import FileLock
 from PIL import Image
 
@@ -20,9 +21,19 @@ from lib.core.files import ROOT
 from lib.data.dataset import PackedDataset, open_dataset
 from lib.data.packing import pack_dataset
 from lib.data.source import open_source
-from lib.training.settings import Settings
 
-torch.set_num_threads(1)  # tests run side by side
+if TYPE_CHECKING:
+    from lib.training.settings import Settings
+
+os.environ["CIFAKE_NICE"] = "0"  # no thread of a service yields to other tests
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let tests run side by side, each on one thread; the process that only hands them out needs no PyTorch."""
+    if hasattr(session.config, "workerinput") or not session.config.getoption("numprocesses", None):
+        import torch
+
+        torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,7 +47,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             return 0
         return 2 if "sample_build" in item.fixturenames else 1
 
-    last = {item.path: max(turn(other) for other in items if other.path == item.path) for item in items}
+    last: dict[Path, int] = {}
+    for item in items:
+        last[item.path] = max(turn(item), last.get(item.path, 0))
     items.sort(key=lambda item: 0 if turn(item) == 0 else last[item.path])
 
 
@@ -107,7 +120,7 @@ def ploomber(*arguments: str, cwd: Path = ROOT, prefix: Sequence[str] = (), **en
     """Run Ploomber's command line, after `prefix`, and return its output; fail if it fails."""
     run = subprocess.run(
         [*prefix, str(shutil.which("ploomber", path=Path(sys.executable).parent)), *arguments],
-        cwd=cwd, env={**os.environ, "PLOOMBER_STATS_ENABLED": "false", **env}, capture_output=True, text=True,
+        cwd=cwd, env={**untraced(), "PLOOMBER_STATS_ENABLED": "false", **env}, capture_output=True, text=True,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     return run.stdout + run.stderr
@@ -144,8 +157,10 @@ def zipped(folder: Path, prefix: str = "") -> Path:
     return path
 
 
-def settings(**changes: object) -> Settings:
+def settings(**changes: object) -> "Settings":
     """Return the settings of a training of one or two seconds, with `changes`."""
+    from lib.training.settings import Settings
+
     small: dict[str, object] = {
         "network": "plain_16_32", "epochs": 3, "batch_size": 128, "muon_lr": 0.1, "lr": 0.01,
         "weight_decay": 0.01, "dropout": 0.2, "label_smoothing": 0.0, "flip": True, "translate": 2,
@@ -153,3 +168,10 @@ def settings(**changes: object) -> Settings:
         "precision": "float32", "accelerator": "cpu", "threads": 1,
     }  # fmt: skip
     return Settings(**{**small, **changes})
+
+
+def each_network() -> list[str | ParameterSet]:
+    """Return the names of all networks, as values of a parameter; the largest takes seconds."""
+    from lib.models.networks import NETWORKS
+
+    return [pytest.param(name, marks=pytest.mark.slow) if name == "vgg16_bn" else name for name in NETWORKS]

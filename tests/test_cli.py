@@ -22,7 +22,6 @@ from lib.__main__ import main
 from lib.core.errors import InputError
 from lib.core.files import ROOT
 from lib.inference import artifacts
-from lib.inference.images import INPUT_RULE
 from lib.inference.predictor import Predictor, default_model_path
 from lib.plots import curves
 from lib.reporting import release
@@ -144,7 +143,7 @@ def test_evaluate_labelled_images(labelled: Path, tmp_path: Path, capsys: pytest
     files = [str(tmp_path / name) for name in ("sets.csv", "sets.png")]
     assert main(["evaluate", str(labelled), "--json", "--csv", files[0], "--figure", files[1]]) == 0
     metrics = json.loads(capsys.readouterr().out)
-    assert (metrics["n"], metrics["unreadable"], metrics["input_rule"]) == (40, {}, INPUT_RULE)
+    assert (metrics["n"], metrics["unreadable"], metrics["input_rule"]) == (40, {}, 1)
     assert len(Path(files[0]).read_text(encoding="utf-8").splitlines()) == 3
     assert Image.open(files[1]).format == "PNG"
     predictor = Predictor(default_model_path())

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -14,11 +15,11 @@ from PIL import ExifTags, Image
 from lib.core.containers import essentials
 from lib.core.depth import to_rgb
 from lib.core.errors import InputError
+from lib.core.input_rule import IMAGE_SIZE, InputRule
 
-IMAGE_SIZE = 32
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 50_000_000  # a larger image is refused before it is decoded
-_PLAIN_FILE = 16 * 2**10  # bytes; a longer JPEG of 32×32 has metadata, or scans by the thousand
+_PLAIN_FILE = 16  # bytes a pixel; a longer JPEG has metadata, or scans by the thousand
 _MAX_RUN_LENGTH = 2**22  # bytes and pixels of a run-length encoded BMP, which Pillow decodes in Python
 _ROWS, _TILE_ROWS = 278, 323  # tags of a TIFF: the rows of a strip, and of a tile
 _METADATA = re.compile(rb"\xff[\xe1-\xef\xfe]")  # JPEG markers of segments such as EXIF, a colour profile, a comment
@@ -29,16 +30,16 @@ _UPRIGHT = {
 }  # fmt: skip
 
 
-def decode_plain(content: bytes) -> np.ndarray | None:
-    """Return the pixels (uint8 32×32×3, RGB) of a plain JPEG, or None for any other file, which needs Pillow.
+def decode_plain(content: bytes, size: int = IMAGE_SIZE) -> np.ndarray | None:
+    """Return the pixels (uint8 size×size×3, RGB) of a plain JPEG, or None for any other file, which needs Pillow.
 
-    Plain means a complete colour JPEG of 32×32 without metadata that could rotate it or change its colours, as in
+    Plain means a complete colour JPEG of that size without metadata that could rotate it or change its colours, as in
     CIFAKE. The pixels equal Pillow's, because both call libjpeg-turbo with the same options, in an eighth of the time.
     """
-    if content[:3] != b"\xff\xd8\xff" or len(content) > _PLAIN_FILE or _METADATA.search(content):
+    if content[:3] != b"\xff\xd8\xff" or len(content) > _PLAIN_FILE * size**2 or _METADATA.search(content):
         return None
     try:
-        if simplejpeg.decode_jpeg_header(content)[:3] != (IMAGE_SIZE, IMAGE_SIZE, "YCbCr"):
+        if simplejpeg.decode_jpeg_header(content)[:3] != (size, size, "YCbCr"):
             return None
         return simplejpeg.decode_jpeg(content, fastdct=False, fastupsample=False)
     except ValueError:
@@ -84,35 +85,44 @@ def rgb(image: Image.Image) -> Image.Image:
         return pixels if turn is None else pixels.transpose(turn)
 
 
-def decode(files: list[tuple[str, bytes]]) -> tuple[np.ndarray, list[bytes], Counter[str]]:
-    """Decode `(name, content)` pairs to one uint8 array N×32×32×3 (RGB, 0–255), as the service decodes images.
+class Decoded(NamedTuple):
+    """Hold decoded images: uint8 N×S×S×3 (RGB, 0–255), and the BLAKE2b digest of each image's pixels.
 
-    Also returns the BLAKE2b digest of each image's pixels, and by Pillow's mode name the number of images that had to
-    be converted to RGB (greyscale, CMYK, alpha, palette). Raises InputError for a file that `open_image` or `rgb`
-    refuses, such as a truncated one, and for one that is not 32×32.
+    `converted` counts by Pillow's mode name the images that had to be converted to RGB (greyscale, CMYK, alpha,
+    palette), `other_sizes` those that were not S×S.
     """
-    pixels = np.empty((len(files), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+
+    pixels: np.ndarray
+    digests: list[bytes]
+    converted: Counter[str]
+    other_sizes: int
+
+
+def decode(files: list[tuple[str, bytes]], rule: InputRule) -> Decoded:
+    """Decode `(name, content)` pairs by `rule`, as the service decodes images.
+
+    Raises InputError for a file that `open_image` or `rgb` refuses, such as a truncated one, and for one that is too
+    small for the rule.
+    """
+    pixels = np.empty((len(files), rule.size, rule.size, 3), np.uint8)
     converted: Counter[str] = Counter()
+    other_sizes = 0
     for i, (name, content) in enumerate(files):
-        if (plain := decode_plain(content)) is not None:
+        if (plain := decode_plain(content, rule.size)) is not None:
             pixels[i] = plain
             continue
         try:
             image = open_image(content)
-            # Checked before decoding, so that no image of another size is expanded.
-            wrong = image.size != (IMAGE_SIZE, IMAGE_SIZE)
-            if not wrong:
-                converted[image.mode] += image.mode != "RGB"
-                pixels[i] = np.asarray(rgb(image))
+            # Checked before decoding, so that no image that is refused is expanded.
+            rule.check(*image.size)
+            converted[image.mode] += image.mode != "RGB"
+            other_sizes += image.size != (rule.size, rule.size)
+            pixels[i] = rule.apply(rgb(image))
         except InputError as error:
             reason = str(error).partition(":")[0]
-            raise InputError(f"{name} cannot be read as an image ({reason}): replace or remove it") from None
-        if wrong:
-            raise InputError(
-                f"{name} is {image.width}×{image.height}, not {IMAGE_SIZE}×{IMAGE_SIZE}: resize or remove it"
-            )
+            raise InputError(f"{name} cannot be used as an image ({reason}): replace or remove it") from None
     digests = [hashlib.blake2b(image.data, digest_size=16).digest() for image in pixels]
-    return pixels, digests, +converted
+    return Decoded(pixels, digests, +converted, other_sizes)
 
 
 @contextmanager

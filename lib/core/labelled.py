@@ -15,26 +15,45 @@ from lib.core.file_set import FileSet, escaped, open_folder
 from lib.core.sniff import is_meant_as_image
 
 LAYOUTS = (CLASSES, ("1_fake", "0_real"), ("ai", "nature"))  # the folders of FAKE and of REAL, in any case
+SPLITS = ("train", "test")  # folders around those of the classes, in any case
 _FOLDERS = {name.lower(): (layout, label) for layout in LAYOUTS for label, name in enumerate(layout)}
+_PREFERRED = {name.upper() for name in (*_FOLDERS, *SPLITS)}
 _DESCRIPTIONS = "sets.csv"
 _REMEDY = "put the images into folders " + ", or ".join(f"{fake} and {real}" for fake, real in LAYOUTS)
 
 
 class LabelledFile(NamedTuple):
-    """Name a file as its FileSet does, and its class."""
+    """Name a file as its FileSet does, its class, and the layout that names the class.
+
+    `parts` are the folders of its path and its own name, of which the one at `depth` is the folder of the class.
+    """
 
     name: str
     label: int
+    layout: tuple[str, str]
+    parts: tuple[str, ...]
+    depth: int
+
+    @property
+    def set_folders(self) -> tuple[str, ...]:
+        """Return the folders around that of the class."""
+        return self.parts[: self.depth]
+
+    @property
+    def split(self) -> str:
+        """Return the split, of SPLITS, that a folder around that of the class names, or an empty string."""
+        return next((name for name in map(str.lower, self.set_folders) if name in SPLITS), "")
 
 
 @dataclass(frozen=True)
 class LabelledImages:
     """Hold the files of labelled sets, sorted by their names.
 
-    `sets` has the files of each set under the names of the folders around its class folders, without those that all
-    sets share; `descriptions` what `sets.csv` says of each. `read` returns a file's content or raises InputError.
-    `unusable` are files that cannot be read, with the end of a sentence that tells why; `skipped` those that are no
-    images, `outside` images that lie in no class folder.
+    `sets` has the files of each set under the names of the folders around its class folders, without the first ones
+    that all sets share, `shared` in number; `descriptions` what `sets.csv` says of each. `read` returns a file's
+    content or raises InputError. `unusable` are files that cannot be read, with the end of a sentence that tells why,
+    `unusable_folders` those named like a class or a split; `skipped` those that are no images, `outside` images that
+    lie in no class folder.
     """
 
     location: str
@@ -42,16 +61,15 @@ class LabelledImages:
     read: Callable[[str], bytes] = field(repr=False)
     descriptions: dict[str, dict[str, str]] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
+    unusable_folders: dict[str, str] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
+    shared: int = 0
 
 
-class _Place(NamedTuple):
-    """Where a file lies: the folders of its set, and the layout and the class of its class folder."""
-
-    folders: tuple[str, ...]
-    layout: tuple[str, str]
-    label: int
+def open_files(path: Path) -> FileSet:
+    """List the files in a folder or a zip; of several ways to a folder, one named like a class or a split counts."""
+    return open_folder(path, _PREFERRED) if path.is_dir() else open_archive(path)
 
 
 def open_labelled(path: Path) -> LabelledImages:
@@ -64,47 +82,51 @@ def open_labelled(path: Path) -> LabelledImages:
     if not path.exists():
         raise InputError(f"{escaped(str(path))}: there is no such file or folder: check the path")
     location = escaped(str(path))
-    files = open_folder(path) if path.is_dir() else open_archive(path)
-    places: dict[str, _Place] = {}
+    files = open_files(path)
+    places: list[LabelledFile] = []
     skipped, outside = [], []
     for name in sorted(files.states):
         place = _place(location, name)
         if not is_meant_as_image(name, lambda name=name: files.head(name)):
             skipped += [name] * (name.rpartition("/")[2] != _DESCRIPTIONS)
         elif place:
-            places[name] = place
+            places.append(place)
         else:
             outside.append(name)
+    unusable_folders = {name: reason for name, reason in files.unusable.items()
+                        if name.rpartition("/")[2].upper() in _PREFERRED}  # fmt: skip
     if not places:
-        raise InputError(f"{location} has no folder of a class that holds an image: {_REMEDY}")
-    shared = _shared_folders([place.folders for place in places.values()])
+        reasons = [f": its {escaped(name)} {reason}" for name, reason in unusable_folders.items()]
+        raise InputError(f"{location} has no folder of a class that holds an image{(reasons or [f': {_REMEDY}'])[0]}")
+    shared = _shared_folders([place.set_folders for place in places])
     sets: dict[str, list[LabelledFile]] = {}
     layouts: dict[str, tuple[str, str]] = {}
-    for name, place in places.items():
-        title = escaped("/".join(place.folders[shared:])) or escaped(path.stem if path.is_file() else path.name)
+    for place in places:
+        title = escaped("/".join(place.set_folders[shared:])) or escaped(path.stem if path.is_file() else path.name)
         if layouts.setdefault(title, place.layout) != place.layout:
             both = " and ".join("/".join(layout) for layout in (layouts[title], place.layout))
             raise InputError(f"{location}: the set {title} mixes two layouts, {both}: choose one of them")
-        sets.setdefault(title, []).append(LabelledFile(name, place.label))
+        sets.setdefault(title, []).append(place)
     unusable = {name: reason for name, reason in files.unusable.items() if _place(location, name)}
-    folders = next(iter(places.values())).folders[:shared]
+    folders = places[0].set_folders[:shared]
     descriptions = _descriptions(location, files, folders, set(sets))
     return LabelledImages(
         location, {title: tuple(own) for title, own in sorted(sets.items())}, files.read, descriptions, unusable,
-        tuple(skipped), tuple(outside),
+        unusable_folders, tuple(skipped), tuple(outside), shared,
     )  # fmt: skip
 
 
-def _place(location: str, name: str) -> _Place | None:
+def _place(location: str, name: str) -> LabelledFile | None:
     """Return where a file lies, or None outside of class folders; separators may be backslashes, as of Windows."""
     for path in (name, name.replace("\\", "/")):
-        folders = [part for part in path.split("/")[:-1] if part not in ("", ".")]
-        classes = [index for index, part in enumerate(folders) if part.lower() in _FOLDERS]
+        parts = tuple(part for part in path.split("/") if part not in ("", "."))
+        classes = [index for index, part in enumerate(parts[:-1]) if part.lower() in _FOLDERS]
         if len(classes) > 1:
-            names = " and ".join(folders[index] for index in classes)
+            names = " and ".join(parts[index] for index in classes)
             raise InputError(f"{location}: {escaped(name)} lies in two class folders, {names}: rename one of them")
         if classes:
-            return _Place(tuple(folders[: classes[0]]), *_FOLDERS[folders[classes[0]].lower()])
+            layout, label = _FOLDERS[parts[classes[0]].lower()]
+            return LabelledFile(name, label, layout, parts, classes[0])
     return None
 
 

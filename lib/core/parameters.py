@@ -8,6 +8,7 @@ from typing import Any
 
 from lib.core.errors import InputError
 from lib.core.files import ROOT, project_path
+from lib.core.input_rule import MAX_SIZE, RESIZE_MODES, SIZE_STEP, size_mistake
 from lib.core.wandb_mode import WANDB_MODES
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
@@ -29,13 +30,14 @@ LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("max_train_samples", "max_sweep_samples", "max_robustness_samples"), (0, 10**9)),
     **dict.fromkeys(("devices", "num_nodes"), (1, 4096)),
     "max_baseline_samples": (0, 10**9), "max_calibration_samples": (0, 10**9), "sample_fraction": (0.01, 1),
-    "val_fraction": (0.001, 0.9), "translate": (0, 16), "cutout_size": (0, 31), "aux_loss_weight": (0, 100),
+    "val_fraction": (0.001, 0.9), "test_fraction": (0.001, 0.9), "image_size": (SIZE_STEP, MAX_SIZE),
+    "translate": (0, 16), "cutout_size": (0, 255), "aux_loss_weight": (0, 100),
     "max_accuracy_drop": (0, 100), "rounds": (2, 10_000), "workers": (1, 1024), "jobs": (0, 1024), "threads": (0, 4096),
 }  # fmt: skip
 CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": ("adamw", "sgd"), "schedule": ("one_cycle", "constant"),
     "precision": ("float32", "bfloat16"), "accelerator": ("auto", "cpu", "gpu"), "engine": ("local", "wandb"),
-    "wandb": WANDB_MODES, "baselines": ("reference", "train"),
+    "wandb": WANDB_MODES, "resize": RESIZE_MODES, "baselines": ("reference", "train"),
 }  # fmt: skip
 _FILES = {"sweep": "name a sweep specification, such as parameters/sweep_grid.yaml"}
 
@@ -75,6 +77,8 @@ def check_values(notebook: str, values: Mapping[str, Any]) -> None:
 
 def out_of_limits(name: str, value: Any) -> str:
     """Return what is wrong with the value of a parameter, of its declared type, or an empty string."""
+    if name == "image_size":
+        return size_mistake(value)
     if name in LIMITS:
         low, high = LIMITS[name]
         for number in value if isinstance(value, list) else [value]:

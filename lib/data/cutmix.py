@@ -2,7 +2,6 @@
 
 import torch
 
-from lib.core.decode import IMAGE_SIZE
 from lib.data.batches import TrainBatch
 
 
@@ -13,12 +12,12 @@ def cutmix(batch: TrainBatch, prob: float, generator: torch.Generator) -> TrainB
     clipped (Yun et al. 2019, arXiv 1905.04899). Targets and weights of both images are mixed by area. Parameters are
     drawn on the CPU from `generator`, which is not the one of the order and the augmentation of the images.
     """
-    n, device = len(batch.images), batch.images.device
+    n, device, size = len(batch.images), batch.images.device, batch.images.shape[-1]
     chance, area, *centre = torch.rand(4, n, generator=generator)
-    half = IMAGE_SIZE * area.sqrt() / 2 * (chance < prob)
+    half = size * area.sqrt() / 2 * (chance < prob)
     half, *centre = (part.to(device, non_blocking=True)[:, None] for part in (half, *centre))
-    pixel = torch.arange(IMAGE_SIZE, device=device) + 0.5
-    inside_y, inside_x = ((pixel - IMAGE_SIZE * middle).abs() < half for middle in centre)
+    pixel = torch.arange(size, device=device) + 0.5
+    inside_y, inside_x = ((pixel - size * middle).abs() < half for middle in centre)
     box = inside_y[:, :, None] & inside_x[:, None, :]
     images = torch.where(box[:, None], batch.images.roll(1, 0), batch.images)
     replaced = box.float().mean((1, 2))

@@ -10,30 +10,41 @@ from lib import CLASSES
 from lib.core.errors import InputError
 from lib.data.source import ImageRecord
 
-MIN_IMAGES = (
-    5  # different ones of each class, in train and in test: one of five is the fewest to hold out for validation
-)
+# Different ones of each class, in train and in test: one of five is the fewest to hold out for validation.
+MIN_IMAGES = 5
+EXCLUDED = "excluded"  # the split of images that are in both classes: none
 
 
 def build_records(
-    records: Sequence[ImageRecord], digests: Sequence[bytes], val_fraction: float, seed: int
+    records: Sequence[ImageRecord], digests: Sequence[bytes], val_fraction: float, seed: int, test_fraction: float = 0.2
 ) -> pd.DataFrame:
     """Return a table with one row an image, in the order of `records`; equal `digests` mean identical pixels.
 
-    Columns: `file` (as `lib.core.file_set.escaped` writes it); `split` (train, val or test); `label` (0 FAKE, 1 REAL);
+    Columns: `file` (as `lib.core.file_set.escaped` writes it); `split` (train, val or test; EXCLUDED for images whose
+    pixels are in both classes, which have no true label); `label` (0 FAKE, 1 REAL);
     `object_class`; `duplicate_of`, the index of the first image with the same pixels (the image's own if there is none
-    before it); `leaked`, true for a test image that is pixel-identical to one in the source's train folders. Raises
-    InputError for fewer than MIN_IMAGES different images of a class in train, or in test without those in train, and if
-    `val_fraction` leaves a class no image for validation or for training.
+    before it); `leaked`, true for a test image that is pixel-identical to one in the source's train folders.
+
+    Of records without a split, `test_fraction` becomes the test split, stratified like the validation split, and
+    without an image that is pixel-identical to one of train. Raises InputError for fewer than MIN_IMAGES different
+    images of a class in train, or in test without those in train, and if `val_fraction` leaves a class no image for
+    validation or for training.
     """
     table = pd.DataFrame(records, columns=ImageRecord._fields)
     first: dict[bytes, int] = {}
     table["duplicate_of"] = [first.setdefault(digest, index) for index, digest in enumerate(digests)]
+    table.loc[table.groupby("duplicate_of")["label"].transform("nunique") > 1, "split"] = EXCLUDED
+    unsplit = table["split"] == ""
+    if unsplit.any():
+        _check_before_split(table[unsplit])
+        held_out = _held_out(table[unsplit], test_fraction, np.random.default_rng((seed, 1)))
+        table.loc[unsplit, "split"] = "train"
+        table.loc[held_out, "split"] = "test"
     # Train comes first in the order of the records, so the first duplicate of a leaked image is there.
     is_train = (table["split"] == "train").to_numpy()
-    table["leaked"] = ~is_train & is_train[table["duplicate_of"]]
-    _check_minimum(table)
-    table.loc[_validation_indices(table[is_train], val_fraction, seed), "split"] = "val"
+    table["leaked"] = (table["split"] == "test") & is_train[table["duplicate_of"]]
+    _check_minimum(table, ", or raise test_fraction" if unsplit.any() else "")
+    table.loc[_held_out(table[is_train], val_fraction, np.random.default_rng(seed)), "split"] = "val"
     for split in ("train", "val"):
         for label, title in enumerate(CLASSES):
             if not ((table["split"] == split) & (table["label"] == label)).any():
@@ -41,22 +52,31 @@ def build_records(
     return table[["file", "split", "label", "object_class", "duplicate_of", "leaked"]]
 
 
-def _check_minimum(table: pd.DataFrame) -> None:
+def _check_before_split(table: pd.DataFrame) -> None:
+    for label, title in enumerate(CLASSES):
+        if (n := table.loc[table["label"] == label, "duplicate_of"].nunique()) < 2 * MIN_IMAGES:
+            raise InputError(
+                f"{title} has {n} different images that are not in both classes: at least {MIN_IMAGES} to train on and "
+                f"{MIN_IMAGES} to test on are needed, add some"
+            )
+
+
+def _check_minimum(table: pd.DataFrame, remedy: str) -> None:
     for split, where in (("train", ""), ("test", " that are not in train too")):
         for label, title in enumerate(CLASSES):
             images = table[(table["split"] == split) & (table["label"] == label) & ~table["leaked"]]
             if (n := images["duplicate_of"].nunique()) < MIN_IMAGES:
                 raise InputError(
-                    f"{split}/{title} has {n} different images{where}: at least {MIN_IMAGES} are needed, add some"
+                    f"{split}/{title} has {n} different images{where}: "
+                    f"at least {MIN_IMAGES} are needed, add some{remedy}"
                 )
 
 
-def _validation_indices(train: pd.DataFrame, fraction: float, seed: int) -> np.ndarray:
-    """Draw images for validation, stratified by class and object class, in whole groups of duplicates."""
-    groups = train.groupby("duplicate_of").agg(
+def _held_out(table: pd.DataFrame, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw the images to hold out, stratified by class and object class, in whole groups of duplicates."""
+    groups = table.groupby("duplicate_of").agg(
         label=("label", "first"), object_class=("object_class", "first"), size=("label", "size")
     )
-    rng = np.random.default_rng(seed)
     strata = {key: part.iloc[rng.permutation(len(part))] for key, part in groups.groupby(["label", "object_class"])}
     chosen = []
     for label in range(len(CLASSES)):
@@ -66,7 +86,7 @@ def _validation_indices(train: pd.DataFrame, fraction: float, seed: int) -> np.n
         if counts.any() and not any(map(len, fitting)):  # every group that was drawn is larger than its count
             fitting = [pd.concat(own).nsmallest(1).index]
         chosen += fitting
-    return train.index[train["duplicate_of"].isin(np.concatenate(chosen))].to_numpy()
+    return table.index[table["duplicate_of"].isin(np.concatenate(chosen))].to_numpy()
 
 
 def _apportion(sizes: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:

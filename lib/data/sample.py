@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lib.core.decode import IMAGE_SIZE
 from lib.core.errors import InputError
 from lib.core.files import atomic_dir
+from lib.core.input_rule import IMAGE_SIZE
 
 Pixels = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
@@ -99,7 +99,7 @@ def _draw_images(rng: np.random.Generator) -> dict[str, bytes]:
     for split, count in PER_OBJECT.items():
         for obj, (photo_name, low, high) in enumerate(OBJECTS):
             # Cropped, not passed as a box: resampling a box would read pixels outside the region.
-            region = _open_photo(photo_name).crop(REGIONS[photo_name][split])
+            region = open_photo(photo_name).crop(REGIONS[photo_name][split])
             crops: list[Pixels] = []
             while len(crops) < count:
                 crop = _draw_crop(region, rng, low, high)
@@ -118,7 +118,8 @@ def _draw_images(rng: np.random.Generator) -> dict[str, bytes]:
     return images
 
 
-def _open_photo(name: str) -> Image.Image:
+def open_photo(name: str) -> Image.Image:
+    """Open one of the photographs of REGIONS as RGB; raise InputError where the package that bundles it is missing."""
     hopper = name == "grace_hopper.jpg"
     package, inside = ("matplotlib", "mpl-data/sample_data") if hopper else ("sklearn", "datasets/images")
     spec = find_spec(package)  # locates the folder without the seconds that importing scikit-learn takes

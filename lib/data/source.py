@@ -2,31 +2,28 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from lib import CLASSES, OBJECT_CLASSES
-from lib.core.archive import open_archive
 from lib.core.errors import InputError
-from lib.core.file_set import FileSet, escaped, open_folder
+from lib.core.file_set import escaped
 from lib.core.files import project_path
+from lib.core.labelled import SPLITS, LabelledFile, LabelledImages, open_files, open_labelled
+from lib.core.sniff import is_meant_as_image
 from lib.data.sample import make_sample
 
-SPLITS = ("train", "test")
 KAGGLE_DATASET = "birdy654/cifake-real-and-ai-generated-synthetic-images"
+UNKNOWN = "unknown"  # the object class of an image that has none
 
-_FOLDERS = {*CLASSES, *map(str.upper, SPLITS)}
-# An optional top folder, the split, the class, a name; the suffix "(k)" of the name is the object class.
-_IMAGE_PATH = re.compile(
-    r"(?P<top>(?:.*?/)?)(?P<split>train|test)/(?P<label>FAKE|REAL)/[^/]+?(?: \((?P<k>\d{1,9})\))?\.(?:jpe?g|png)",
-    re.IGNORECASE | re.ASCII | re.DOTALL,
-)
+# The names of CIFAKE's files: the suffix "(k)" is the object class.
+_CIFAKE_NAME = re.compile(r"\d+(?: \((?P<k>\d{1,9})\))?\.\w+", re.ASCII)
 
 
 class ImageRecord(NamedTuple):
-    """Describe an image: its path inside the source, its split, its class, its CIFAR-10 object class.
+    """Describe an image: its path inside the source, its split (empty: not split yet), its class, its object class.
 
     The path is as `lib.core.file_set.escaped` writes it: it can be printed, whatever bytes the file's name holds.
     """
@@ -41,8 +38,8 @@ class ImageRecord(NamedTuple):
 class Source:
     """Hold the image records of a dataset in canonical order, and `read`, which returns the content of a file.
 
-    The order is train before test, FAKE before REAL, then by file name in code-point order. Names of folders and
-    extensions may be in any case. `ignored` counts the visible files that are not images of the dataset.
+    The order is train before test, FAKE before REAL, then by file name in code-point order. `ignored` counts the
+    visible files that are not images of the dataset. `named_as_cifake` tells that all names are of CIFAKE's form.
     """
 
     kind: str
@@ -50,13 +47,17 @@ class Source:
     records: tuple[ImageRecord, ...]
     read: Callable[[ImageRecord], bytes] = field(repr=False)
     ignored: int = 0
+    named_as_cifake: bool = True
 
 
 def open_source(name: str, sample_folder: Path) -> Source:
-    """Open the dataset `name`: "sample", "kaggle", or the path of a folder or a zip.
+    """Open the dataset `name`: "sample", "kaggle", or the path of a folder or a zip (in a layout of `open_labelled`).
 
-    The sample is made in `sample_folder`, offline. Raises InputError if the source cannot be found or read, if an image
-    of it cannot, or if one of train/FAKE, train/REAL, test/FAKE, test/REAL has no image.
+    The sample is made in `sample_folder`, offline. A source with folders named train and test is split by them, any
+    other has records without a split. All its sets are taken together. The object class of an image is that of its name
+    where all names are CIFAKE's; else the first folder within that of the class, where both classes have it. Raises
+    InputError as `open_labelled` does, if the source cannot be found, if an image of it cannot be read, if an image
+    lies beside train and test, or if a class has no image (in train, or in test).
     """
     if name == "sample":
         return _source("sample", make_sample(sample_folder))
@@ -80,67 +81,66 @@ def source_state(source: str) -> str:
     if source in ("sample", "kaggle") or not path.exists():
         return ""
     if path.is_dir():
-        state = sorted((escaped(name), *state) for name, state in _list(path).states.items())
+        state = sorted((escaped(name), *state) for name, state in open_files(path).states.items())
     else:
         state = [path.stat().st_size, path.stat().st_mtime_ns]
     return hashlib.sha256(repr(state).encode()).hexdigest()[:16]
 
 
-def _list(path: Path) -> FileSet:
-    if path.is_dir():
-        return open_folder(path, _FOLDERS)
-    return open_archive(path)
-
-
 def _source(kind: str, path: Path) -> Source:
-    """Find the images among the files at `path`, under one top folder at most."""
-    files = _list(path)
-    images: dict[str, tuple[str, re.Match[str]]] = {}
-    for name in (*files.states, *files.unusable):
-        if match := _match(name):
-            images[match[0]] = name, match
-    location = escaped(str(path))
-    for name, _ in images.values():
-        if name in files.unusable:
-            raise InputError(f"{location}: {escaped(name)} {files.unusable[name]}")
-    tops = {match["top"] for _, match in images.values()}
-    if len(tops) > 1:
-        raise InputError(
-            f"{location} holds more than one dataset ({', '.join(sorted(map(escaped, tops)))}): give one of them"
-        )
+    images = open_labelled(path)
+    for name, reason in images.unusable.items():
+        if is_meant_as_image(name, lambda: b""):
+            raise InputError(f"{images.location}: {escaped(name)} {reason}")
+    files = {"/".join(file.parts): file for own in images.sets.values() for file in own}
+    _check_splits(images, list(files.values()))
+    named_as_cifake, object_classes = _object_classes(list(files.values()))
     names: dict[ImageRecord, str] = {}
-    for name, match in images.values():
-        file = escaped(match[0].removeprefix(match["top"]))
-        split, label = match["split"].lower(), CLASSES.index(match["label"].upper())
-        names[ImageRecord(file, split, label, _object_class(match["k"]))] = name
-    present = {(record.split, record.label) for record in names}
-    for split in SPLITS:
+    for file, object_class in zip(files.values(), object_classes, strict=True):
+        inside = escaped("/".join(file.parts[images.shared :]))
+        names[ImageRecord(inside, file.split, file.label, object_class)] = file.name
+
+    def order(record: ImageRecord) -> tuple[bool, int, str, str]:
+        return record.split == SPLITS[1], record.label, record.file.rpartition("/")[2], record.file
+
+    ignored = len(images.skipped) + len(images.outside)
+    records = tuple(sorted(names, key=order))
+    return Source(kind, images.location, records, lambda it: images.read(names[it]), ignored, named_as_cifake)
+
+
+def _check_splits(images: LabelledImages, files: Sequence[LabelledFile]) -> None:
+    """Raise InputError for images beside train and test, and for a class without an image, in either."""
+    present = {(file.split, file.label) for file in files}
+    splits = {split for split, _ in present}
+    if "" in splits and len(splits) > 1:
+        beside = next(file for file in files if not file.split)
+        raise InputError(
+            f"{images.location}: {escaped(beside.name)} lies in neither train nor test, as other images do: "
+            "move it into one of them, or remove it"
+        )
+    for split in [""] if splits == {""} else SPLITS:
         for label, title in enumerate(CLASSES):
             if (split, label) not in present:
-                reasons = [f"its {escaped(name)} {reason}" for name, reason in files.unusable.items()
-                           if name.rpartition("/")[2].upper() in _FOLDERS]  # fmt: skip
+                reasons = [f"its {escaped(name)} {reason}" for name, reason in images.unusable_folders.items()]
                 reasons.append("check that the dataset is complete")
-                raise InputError(f"{location} has no image in {split}/{title}: {reasons[0]}")
-
-    def order(record: ImageRecord) -> tuple[int, int, str, str]:
-        return SPLITS.index(record.split), record.label, record.file.rpartition("/")[2], record.file
-
-    ignored = len(files.states) - len(images)
-    return Source(kind, location, tuple(sorted(names, key=order)), lambda record: files.read(names[record]), ignored)
+                where = f"in {split}/{title}" if split else f"of {title}"
+                raise InputError(f"{images.location} has no image {where}: {reasons[0]}")
 
 
-def _match(name: str) -> re.Match[str] | None:
-    """Match the path of an image, whose separators are slashes, or backslashes as some Windows programs write them."""
-    for path in (name, name.replace("\\", "/")):
-        normal = "/".join(part for part in path.split("/") if part not in ("", "."))
-        if match := _IMAGE_PATH.fullmatch(normal):
-            return match
-    return None
+def _object_classes(files: Sequence[LabelledFile]) -> tuple[bool, list[str]]:
+    """Return whether all names have CIFAKE's form, some with a suffix, and the object class of each file."""
+    matches = [_CIFAKE_NAME.fullmatch(file.parts[-1]) for file in files]
+    if all(matches) and any(match["k"] for match in matches):
+        return True, [_by_suffix(match["k"]) for match in matches]
+    inner = [file.parts[file.depth + 1] if len(file.parts) > file.depth + 2 else UNKNOWN for file in files]
+    by_class = ({name for name, file in zip(inner, files, strict=True) if file.label == label} for label in (0, 1))
+    common = set.intersection(*by_class)
+    return False, [escaped(name) if name in common else UNKNOWN for name in inner]
 
 
-def _object_class(suffix: str | None) -> str:
+def _by_suffix(suffix: str | None) -> str:
     number = int(suffix or 1)
-    return OBJECT_CLASSES[number - 1] if 1 <= number <= len(OBJECT_CLASSES) else "unknown"
+    return OBJECT_CLASSES[number - 1] if 1 <= number <= len(OBJECT_CLASSES) else UNKNOWN
 
 
 def _download() -> Path:

@@ -94,6 +94,12 @@ def comparison_tables(networks: dict[str, dict[str, Any]], unavailable: dict[str
     return {title: pd.DataFrame.from_dict(rows, orient="index").fillna("–") for title, rows in tables.items()}
 
 
+def budget(run: dict[str, Any], training: dict[str, Any]) -> str:
+    """Return how long a network was trained: "40 epochs × 90,001 images". `training` is its `training_cost`."""
+    epochs = run["parameters"]["epochs"]
+    return f"{epochs} epochs × {round(training['images'] / epochs):,} images"
+
+
 def describe_difference(difference: dict[str, float], name: str = "ours") -> str:
     """Describe a paired difference of accuracy, of `name` minus another, by its confidence interval."""
     if difference["ci_low"] > 0:
@@ -183,9 +189,9 @@ def _accuracy_row(entry: dict[str, Any]) -> dict[str, str]:
         }
     )
     return {
+        **balanced,
         "accuracy, all test images": percent(test["accuracy"]),
         "accuracy, without leaked images": percent(entry["metrics"]["test_without_leaks"]["accuracy"]),
-        **balanced,
         "ours minus it (points)": change(entry["mcnemar"]),
         "McNemar's test": _p_value(entry["mcnemar"]["p_value"]),
         "ROC AUC (%)": percent(test["roc_auc"]),

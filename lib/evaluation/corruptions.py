@@ -1,6 +1,7 @@
 """Corruptions under which a detector is evaluated: noise, blur, JPEG, resizing, geometry, colour, frequency bands.
 
-Each takes and returns uint8 N×3×32×32. Noise is drawn from PyTorch's global generator.
+Each takes and returns uint8 N×3×S×S. Sides in pixels are those for images of 32×32, and in proportion for others. Noise
+is drawn from PyTorch's global generator.
 """
 
 import io
@@ -15,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from lib.core.decode import IMAGE_SIZE
+from lib.core.input_rule import IMAGE_SIZE
 from lib.data.corrupt import NORMALS, gaussian_blur, gaussian_noise, noise_slice
 from lib.data.spectrum import keep_frequencies, without_luma
 
@@ -57,31 +58,37 @@ def jpeg(images: Tensor, quality: float) -> Tensor:
 
 def shifted_jpeg(images: Tensor, quality: float) -> Tensor:
     """Encode as JPEG with the grid of 8×8 blocks shifted by four pixels from the one of the images' own compression."""
-    return F.crop(jpeg(F.pad(images, [4, 4, 4, 4], padding_mode="reflect"), quality), 4, 4, IMAGE_SIZE, IMAGE_SIZE)
+    shifted = jpeg(F.pad(images, [4, 4, 4, 4], padding_mode="reflect"), quality)
+    return F.crop(shifted, 4, 4, *images.shape[-2:])
 
 
 def resize(images: Tensor, side: float) -> Tensor:
     """Resize to `side` pixels and back."""
-    return _square(_square(images, int(side)), IMAGE_SIZE)
+    return _square(_square(images, _scaled(images, side)), images.shape[-1])
 
 
 def screenshot(images: Tensor, scale: float) -> Tensor:
     """Upscale by `scale` as browsers do, capture one screen pixel off, save as PNG (lossless), downscale."""
-    upscaled = _square(images, round(scale * IMAGE_SIZE), InterpolationMode.BILINEAR)
+    upscaled = _square(images, round(scale * images.shape[-1]), InterpolationMode.BILINEAR)
     captured = torch.roll(upscaled, (1, 1), (2, 3))
-    return _square(captured, IMAGE_SIZE)
+    return _square(captured, images.shape[-1])
 
 
 def rotate(images: Tensor, degrees: float) -> Tensor:
     """Rotate about the centre; corners are filled by reflection."""
-    margin = IMAGE_SIZE // 4
+    margin = images.shape[-1] // 4
     padded = F.pad(images, [margin] * 4, padding_mode="reflect")
-    return F.center_crop(F.rotate(padded, degrees, InterpolationMode.BILINEAR), [IMAGE_SIZE, IMAGE_SIZE])
+    return F.center_crop(F.rotate(padded, degrees, InterpolationMode.BILINEAR), list(images.shape[-2:]))
 
 
 def crop(images: Tensor, side: float) -> Tensor:
     """Crop the central `side` pixels and resize them to the full size."""
-    return _square(F.center_crop(images, [int(side), int(side)]), IMAGE_SIZE)
+    return _square(F.center_crop(images, [_scaled(images, side)] * 2), images.shape[-1])
+
+
+def _scaled(images: Tensor, side: float) -> int:
+    """Return a side in pixels of an image of 32×32 for the size of `images`."""
+    return round(side * images.shape[-1] / IMAGE_SIZE)
 
 
 def _each(images: Tensor, value: float) -> Tensor:

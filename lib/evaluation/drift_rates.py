@@ -54,6 +54,20 @@ def rates_by_share(
     return {f"{share:.0%}": _rates(test, ranks, pools, share, batches, sizes) for share in shares}
 
 
+def rates_by_corruption(tests: dict[str, DriftTest], corrupted: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
+    """Return the `detection_rates` of named tests for images under named corruptions, by test and corruption.
+
+    `corrupted` holds for each corruption the inputs of each test, by its name, and the `predicted` classes.
+    """
+    return {
+        name: {
+            corruption: detection_rates(test, arrays[name], arrays["predicted"])
+            for corruption, arrays in corrupted.items()
+        }
+        for name, test in tests.items()
+    }
+
+
 def rates_table(rates: dict[str, dict[str, Rates]]) -> pd.DataFrame:
     """Return rates by test, row and batch size, formatted with intervals: a row a mixture or corruption of a test."""
     return pd.concat(

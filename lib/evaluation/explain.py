@@ -9,12 +9,11 @@ from captum.attr import LayerAttribution, LayerGradCam
 from torch import Tensor, nn
 
 from lib import CLASSES
-from lib.core.decode import IMAGE_SIZE
 from lib.evaluation.predictions import is_correct, probability_fake
 from lib.models.ensemble import members_of
 from lib.models.networks import Network
 
-_MIN_SIDE = 8  # a smaller feature map would not separate one part of a 32×32 image from another
+_MIN_SIDE = 8  # a smaller feature map would not separate one part of an image from another
 
 
 def most_confident_errors(predictions: pd.DataFrame, most: int = 24) -> np.ndarray:
@@ -37,7 +36,7 @@ def cases(predictions: pd.DataFrame, each: int = 8, seed: int = 0) -> dict[str, 
 
 
 def grad_cam(network: Network, images: np.ndarray) -> np.ndarray:
-    """Return a Grad-CAM map for each image (uint8 N×32×32×3): float32 N×32×32, above 0 for FAKE, below 0 for REAL.
+    """Return a Grad-CAM map for each image (uint8 N×S×S×3): float32 N×S×S, above 0 for FAKE, below 0 for REAL.
 
     Grad-CAM by captum (Selvaraju et al. 2017, arXiv 1610.02391), with its sign: the gradient is that of the margin
     between both logits, the layer the last one with a feature map of at least 8×8. Maps of ensemble members are summed,
@@ -55,7 +54,7 @@ def grad_cam(network: Network, images: np.ndarray) -> np.ndarray:
         LayerGradCam(partial(margin, member), _layer(member, x[:1])).attribute(x).detach()
         for member in members_of(network.backbone)
     )
-    maps = LayerAttribution.interpolate(maps, (IMAGE_SIZE, IMAGE_SIZE), "bilinear")[:, 0]
+    maps = LayerAttribution.interpolate(maps, images.shape[1:3], "bilinear")[:, 0]
     return (maps / maps.abs().amax((1, 2), keepdim=True).clamp(min=1e-12)).numpy()
 
 

@@ -16,30 +16,32 @@ from tqdm import tqdm
 from lib import CLASSES
 from lib.core.errors import InputError
 from lib.core.file_set import escaped
+from lib.core.input_rule import InputRule
 from lib.core.labelled import LabelledFile, LabelledImages, open_labelled
 from lib.core.parameters import did_you_mean
 from lib.core.pixel_hash import pixel_hash, read_hashes
+from lib.core.rows import equal_pixels
 from lib.core.terminal import encodable
 from lib.core.threads import map_batches
 from lib.evaluation.bootstrap import bootstrap
 from lib.evaluation.metrics import Estimate, evaluate, proportion
 from lib.evaluation.predictions import LOGITS, run_network
 from lib.inference.drift import STATISTICS, DriftTest, image_statistics, read_reference
-from lib.inference.images import INPUT_RULE, as_jpeg, decode_image
+from lib.inference.images import as_jpeg, decode_image
 from lib.inference.predictor import Calibration, Prediction, Predictor
 from lib.models.device import choose_device
 from lib.models.networks import Network
 
-Predict = Callable[[np.ndarray], list[Prediction]]  # of uint8 N×32×32×3
+Predict = Callable[[np.ndarray], list[Prediction]]  # of uint8 N×S×S×3
+_Named = tuple[str, LabelledFile]  # the name of a set, and a file of it
 
 HASHES = "training_hashes.npy"  # of a network's training images (lib.core.pixel_hash), beside it
 
-_BATCH = 64  # images
-_LEAST = 10  # images of each side of an AUC
+_BATCH, _LEAST = 64, 10  # images of 32×32; images of each side of an AUC
 _OVERALL = ("accuracy", "balanced_accuracy", "recall", "roc_auc")  # none of them depends on the temperature
 
 
-def predict_sets(images: LabelledImages, predict: Predict, jpeg: int | None = None) -> pd.DataFrame:
+def predict_sets(images: LabelledImages, predict: Predict, rule: InputRule, jpeg: int | None = None) -> pd.DataFrame:
     """Return a table with a row an image: `set`, `file`, `label` (0 FAKE, 1 REAL), and what came of it.
 
     That is `error`, the reason why an image cannot be read, or `p_fake` (calibrated), `unsure`,
@@ -50,12 +52,12 @@ def predict_sets(images: LabelledImages, predict: Predict, jpeg: int | None = No
     if jpeg is not None and not 1 <= jpeg <= 95:
         raise InputError(f"jpeg is {jpeg}: give a quality from 1 to 95")
     files = [(title, file) for title, own in images.sets.items() for file in own]
-    rows = map_batches(partial(_rows, images, predict, jpeg), files, _BATCH)
+    rows = map_batches(partial(_rows, images, predict, rule, jpeg), files, equal_pixels(_BATCH, rule.size))
     return pd.DataFrame(list(tqdm(rows, total=len(files), unit=" images", disable=None, leave=False)))
 
 
 def _rows(
-    images: LabelledImages, predict: Predict, jpeg: int | None, files: Sequence[tuple[str, LabelledFile]]
+    images: LabelledImages, predict: Predict, rule: InputRule, jpeg: int | None, files: Sequence[_Named]
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     inputs: dict[int, np.ndarray] = {}
@@ -63,10 +65,10 @@ def _rows(
         rows.append({"set": title, "file": escaped(file.name), "label": file.label, "error": None})
         try:
             content = images.read(file.name)
-            inputs[number] = decode_image(content).pixels
+            inputs[number] = decode_image(content, rule).pixels
             rows[-1]["hash"] = pixel_hash(inputs[number])
             if jpeg is not None:
-                inputs[number] = decode_image(as_jpeg(content, jpeg)).pixels
+                inputs[number] = decode_image(as_jpeg(content, jpeg), rule).pixels
         except InputError as error:
             rows[-1]["error"] = str(error)
             inputs.pop(number, None)
@@ -132,7 +134,6 @@ def evaluate_sets(
     foreign = judged[(judged["label"] == 0) | (judged["set"] != against)]
     called_fake = {name: foreign.loc[foreign["label"] == label, "p_fake"] > 0.5 for label, name in enumerate(CLASSES)}
     return {
-        "input_rule": INPUT_RULE,
         "n": len(judged),
         "against": against if against is not None else "all REAL images",
         "sets": sets,
@@ -152,23 +153,19 @@ def evaluate_sets(
 def evaluate_path(path: Path, model: Path, against: str | None = None, jpeg: int | None = None) -> dict[str, Any]:
     """Return the figures (`evaluate_sets`) of an exported network on the sets in a folder or a zip.
 
-    `location`, `model` and `jpeg` tell what was evaluated. Raises InputError as `open_labelled`, `Predictor`,
-    `predict_sets` and `evaluate_sets` do.
+    `location`, `model`, `jpeg` and `input_rule` tell what was evaluated. Raises InputError as each step does.
     """
     predictor, images = Predictor(model, threads=1), open_labelled(path)
-    table = predict_sets(images, predictor.predict, jpeg)
-    about = {"location": images.location, "model": encodable(str(model)), "jpeg": jpeg}
+    table = predict_sets(images, predictor.predict, predictor.input_rule, jpeg)
+    rule = predictor.input_rule.version
+    about = {"location": images.location, "model": encodable(str(model)), "jpeg": jpeg, "input_rule": rule}
     return about | evaluate_sets(table, images, against, *references(model))
 
 
 def evaluate_network(
-    network: Network,
-    calibration: Calibration,
-    path: Path,
-    training: np.ndarray,
-    drift: DriftTest | None,
-    accelerator: str,
-) -> dict[str, Any]:
+    network: Network, calibration: Calibration, input_rule: int, path: Path, training: np.ndarray,
+    drift: DriftTest | None, accelerator: str,
+) -> dict[str, Any]:  # fmt: skip
     """Return the figures (`evaluate_sets`) of a network in PyTorch on the sets in a folder or a zip."""
     images, device, lock = open_labelled(path), choose_device(accelerator), Lock()
 
@@ -177,8 +174,9 @@ def evaluate_network(
             logits = run_network(network, torch.from_numpy(pixels).to(device), progress=False).logits
         return calibration.predictions(pixels, (logits[:, 0] - logits[:, 1]).tolist())
 
-    result = evaluate_sets(predict_sets(images, predict), images, training=training, drift=drift)
-    return {"location": images.location, "model": "trained network", "jpeg": None} | result
+    table = predict_sets(images, predict, InputRule(network.image_size, input_rule))
+    about = {"location": images.location, "model": "trained network", "jpeg": None, "input_rule": input_rule}
+    return about | evaluate_sets(table, images, training=training, drift=drift)
 
 
 def references(model: Path) -> tuple[np.ndarray | None, DriftTest | None]:

@@ -22,6 +22,8 @@ _CALLS = {1: (20, 100), BATCH: (1, 5)}  # batch size: calls to warm up, calls ti
 def measure_latency(weights: Path, threads: int) -> dict[str, float | None]:
     """Measure inference on `threads` threads of the CPU, in PyTorch's eager mode and float32.
 
+    The images have the network's size; those larger than 32×32 are computed in several passes of as many pixels.
+
     `latency_bs1` and `latency_bs256`: median seconds a batch of that size; `images_per_second`: throughput at the
     larger one; `peak_memory`: bytes by which the largest resident set of the process exceeds that of before the weights
     were loaded (None outside Linux: it is read from /proc); `bytes`: size of the file of weights; `threads`. Raises
@@ -51,6 +53,7 @@ def median_seconds(call: Callable[[Any], Any], images: Any, warm_up: int, calls:
 def _measure_here(weights: Path, threads: int) -> dict[str, float | None]:
     import torch
 
+    from lib.core.rows import equal_pixels
     from lib.models.weights import load_weights
 
     torch.set_num_threads(threads)
@@ -60,9 +63,9 @@ def _measure_here(weights: Path, threads: int) -> dict[str, float | None]:
     latency = {}
     with torch.inference_mode():
         for size, (warm_up, calls) in _CALLS.items():
-            images = torch.randint(0, 256, (size, 3, 32, 32), dtype=torch.uint8)
-            images = images.contiguous(memory_format=torch.channels_last)
-            latency[size] = median_seconds(network, images, warm_up, calls)
+            images = torch.randint(0, 256, (size, 3, *[network.image_size] * 2), dtype=torch.uint8)
+            parts = images.contiguous(memory_format=torch.channels_last).split(equal_pixels(size, network.image_size))
+            latency[size] = median_seconds(lambda parts: [network(part) for part in parts], parts, warm_up, calls)
     return {
         "latency_bs1": latency[1],
         "latency_bs256": latency[BATCH],

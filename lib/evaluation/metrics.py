@@ -14,6 +14,7 @@ from torchmetrics.functional.classification import binary_calibration_error
 
 from lib import CLASSES
 from lib.core.errors import InputError
+from lib.data.dataset import BALANCED
 from lib.evaluation.bootstrap import CALIBRATION_BINS, bootstrap
 from lib.evaluation.predictions import LOGITS, TTA_LOGITS, is_correct, probability_fake
 
@@ -21,8 +22,6 @@ SCHEMA = Path(__file__).with_name("metrics.schema.json")
 SCHEMA_VERSION = 2  # of metrics.json, its first key
 
 THRESHOLDS = (0.01, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99)
-
-_BALANCED = 0.55  # share of the larger class up to which accuracy is a fair summary
 
 Estimate = dict[str, Any]  # value, ci_low, ci_high, n, method
 
@@ -116,19 +115,25 @@ def evaluate_test(predictions: pd.DataFrame) -> dict[str, Any]:
 
 def is_balanced(metrics: dict[str, Any]) -> bool:
     """Return whether both classes have about as many images in `metrics`, as `evaluate` returns them."""
-    return metrics["majority_class_accuracy"]["value"] <= _BALANCED
+    return metrics["majority_class_accuracy"]["value"] <= BALANCED
+
+
+def in_order(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return the metrics of `evaluate`, balanced accuracy first where the classes are unbalanced."""
+    return metrics if is_balanced(metrics) else {"balanced_accuracy": metrics["balanced_accuracy"], **metrics}
 
 
 def describe_accuracy(metrics: dict[str, Any]) -> str:
-    """Compare accuracy with its baseline, the majority class; where the classes are unbalanced balanced accuracy too.
+    """Compare accuracy with its baseline, the majority class; with unbalanced classes balanced accuracy first.
 
     `metrics` are those of `evaluate`.
     """
     baseline = metrics["majority_class_accuracy"]["value"]
     sentence = f"Accuracy {_against(metrics['accuracy'], baseline, 'the majority class')}"
-    if not is_balanced(metrics):
-        sentence += f"; balanced accuracy {_against(metrics['balanced_accuracy'], 0.5, 'chance level')}"
-    return sentence
+    if is_balanced(metrics):
+        return sentence
+    balanced = f"Balanced accuracy {_against(metrics['balanced_accuracy'], 0.5, 'chance level')}"
+    return f"{balanced}; {sentence[0].lower()}{sentence[1:]}"
 
 
 def _against(estimate: Estimate, baseline: float, name: str) -> str:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from lib import CLASSES
 from lib.core.errors import InputError
 from lib.core.files import atomic_file, read_json, write_json
+from lib.core.rows import ImageRows, equal_pixels
 from lib.data.batches import Batches, load_tensors
 from lib.data.dataset import PackedDataset
 from lib.models.device import choose_device
@@ -19,6 +20,7 @@ from lib.models.networks import Network
 
 LOGITS = [f"logit_{name}" for name in CLASSES]
 TTA_LOGITS = {tta: [f"{tta}_{name}" for name in CLASSES] for tta in ("without_tta", "with_tta")}
+_BATCH_SIZE = 200  # images of 32×32
 IMAGE_COLUMNS = ["file", "split", "label", "object_class", "leaked"]
 
 
@@ -33,9 +35,15 @@ class Outputs(NamedTuple):
     features: np.ndarray
 
 
-def run_network(network: Network, images: torch.Tensor, progress: bool = True) -> Outputs:
-    """Run the network once over `images` (uint8 N×32×32×3), on the device on which they lie."""
-    network = network.to(images.device, memory_format=torch.channels_last).eval()
+def run_network(
+    network: Network, images: torch.Tensor | ImageRows, progress: bool = True, device: torch.device | str = "cpu"
+) -> Outputs:
+    """Run the network once over `images` (uint8 N×S×S×3), on the device on which they lie.
+
+    Images that stay in their file (ImageRows) are read batch by batch, onto `device`.
+    """
+    device = device if isinstance(images, ImageRows) else images.device
+    network = network.to(device, memory_format=torch.channels_last).eval()
     captured: list[torch.Tensor] = []
 
     def capture(head: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
@@ -46,7 +54,8 @@ def run_network(network: Network, images: torch.Tensor, progress: bool = True) -
     hook = network.backbone[-1].register_forward_hook(capture)
     try:
         with torch.inference_mode():
-            batches = Batches(images, torch.zeros(len(images)), batch_size=200)
+            size = equal_pixels(_BATCH_SIZE, images[0].shape[0])
+            batches = Batches(images, torch.zeros(len(images), device=device), batch_size=size)
             for batch, _ in tqdm(batches, "predict", unit=" batches", disable=not progress):
                 captured.clear()
                 logits.append(network(batch))
@@ -71,12 +80,13 @@ def predict(
     in Outputs.
     """
     indices = np.concatenate([dataset.indices(split) for split in splits])
-    images, _ = load_tensors(dataset, indices, choose_device(accelerator))
-    outputs = run_network(network, images, progress)
+    device = choose_device(accelerator)
+    images, _ = load_tensors(dataset, indices, device)
+    outputs = run_network(network, images, progress, device)
     table = dataset.records.iloc[indices][IMAGE_COLUMNS].reset_index(drop=True)
     table[LOGITS] = outputs.logits
     if tta:
-        other = run_network(network.with_hflip_tta(not network.hflip_tta), images, progress).logits
+        other = run_network(network.with_hflip_tta(not network.hflip_tta), images, progress, device).logits
         both = (other, outputs.logits) if network.hflip_tta else (outputs.logits, other)
         for columns, logits in zip(TTA_LOGITS.values(), both, strict=True):
             table[columns] = logits

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from lib import CLASSES
 from lib.core.files import atomic_file
 from lib.core.provenance import lib_hash
+from lib.core.rows import ImageRows, equal_pixels
 from lib.core.run_dir import prepare_run_dir
 from lib.data.dataset import PackedDataset, sample_size
 from lib.evaluation.bootstrap import bootstrap
@@ -26,7 +27,8 @@ from lib.models.networks import Network
 ALL_CORRUPTIONS: dict[str, Corruption] = {**ROBUSTNESS, **FREQUENCY_ABLATION}
 DRIFT_IMAGES = 2000  # test images of each corruption whose features are kept for drift detection
 _RESAMPLES = 200
-_CHUNK = 1000
+_CHUNK = 1000  # images that are corrupted at a time
+_PART = 100_000  # images of 32×32 that are in memory at a time, all that a corruption has on CIFAKE
 
 
 def evaluate_robustness(
@@ -66,16 +68,34 @@ def evaluate_robustness(
     for name, corruption in tqdm(corruptions.items(), "robustness", unit=" corruptions"):
         path = _path(folder, name)
         if not path.is_file():
-            images = corrupted(dataset.images[indices], corruption)
-            outputs = run_network(network, torch.from_numpy(images).to(device), progress=False)
+            logits, features, statistics = _outputs(
+                network, ImageRows(dataset.images, indices), kept, corruption, device
+            )
             with atomic_file(path) as partial, partial.open("wb") as file:
-                np.savez(file, logits=outputs.logits, features=outputs.features[kept],
-                         statistics=image_statistics(images[kept]),
-                         predicted=predicted_labels(pd.DataFrame(outputs.logits[kept], columns=LOGITS)))  # fmt: skip
+                np.savez(file, logits=logits, features=features, statistics=statistics,
+                         predicted=predicted_labels(pd.DataFrame(logits[kept], columns=LOGITS)))  # fmt: skip
         with np.load(path) as saved:
             table[LOGITS] = saved["logits"]
         metrics[name] = {"group": corruption.group, "severity": corruption.severity, **_metrics(table)}
     return metrics
+
+
+def _outputs(
+    network: Network, images: ImageRows, kept: np.ndarray, corruption: Corruption, device: torch.device
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the logits of all corrupted images, and the features and image statistics of the `kept` ones, in order."""
+    logits: list[np.ndarray] = []
+    features: dict[int, np.ndarray] = {}
+    statistics: dict[int, np.ndarray] = {}
+    step = equal_pixels(_PART, images.size)
+    for seed, start in enumerate(range(0, len(images), step)):
+        part = corrupted(images[start : start + step], corruption, seed)
+        outputs = run_network(network, torch.from_numpy(part).to(device), progress=False)
+        logits.append(outputs.logits)
+        own = kept[(kept >= start) & (kept < start + step)]
+        features |= dict(zip(own, outputs.features[own - start], strict=True))
+        statistics |= dict(zip(own, image_statistics(part[own - start]), strict=True))
+    return np.concatenate(logits), *(np.stack([values[index] for index in kept]) for values in (features, statistics))
 
 
 def load_corruption(folder: Path, name: str) -> dict[str, np.ndarray]:
@@ -87,11 +107,11 @@ def load_corruption(folder: Path, name: str) -> dict[str, np.ndarray]:
         return {key: saved[key] for key in ("features", "statistics", "predicted")}
 
 
-def corrupted(images: np.ndarray, corruption: Corruption) -> np.ndarray:
-    """Return corrupted images (uint8 N×32×32×3), the same on every machine and in every process."""
+def corrupted(images: np.ndarray, corruption: Corruption, seed: int = 0) -> np.ndarray:
+    """Return corrupted images (uint8 N×S×S×3), the same on every machine and in every process."""
     parts = []
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         for start in range(0, len(images), _CHUNK):
             chunk = torch.from_numpy(images[start : start + _CHUNK]).permute(0, 3, 1, 2)
             parts.append(corruption.apply(chunk).permute(0, 2, 3, 1).numpy())
@@ -110,6 +130,15 @@ def robustness_table(metrics: dict[str, dict[str, Any]]) -> pd.DataFrame:
         }
 
     return pd.DataFrame.from_dict({name: row(entry) for name, entry in metrics.items()}, orient="index")
+
+
+def describe_worst(metrics: dict[str, dict[str, Any]]) -> str:
+    """Return a sentence on the corruption with the lowest accuracy; `metrics` also holds the `clean` images."""
+    name, entry = min(metrics.items(), key=lambda item: item[1]["accuracy"]["value"])
+    return (
+        f"Of {len(metrics) - 1} corruptions {name} is the worst: accuracy {percent(entry['accuracy'])}, "
+        f"{percent(entry['retuned']['accuracy'])} with a retuned threshold."
+    )
 
 
 def _choice(dataset: PackedDataset, split: str, max_samples: int) -> np.ndarray:

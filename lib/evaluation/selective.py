@@ -55,6 +55,20 @@ def evaluate_selective(predictions: pd.DataFrame, threshold: float) -> dict[str,
     }  # fmt: skip
 
 
+def evaluate_guarantees(val: pd.DataFrame, test: pd.DataFrame, target_risk: float) -> dict[str, dict[str, Any]]:
+    """Return `selective` and `conformal`, fitted on calibrated predictions `val` for `target_risk`, and their `test`.
+
+    Where no threshold gives the guarantee, `selective_threshold` is None and every prediction is UNSURE.
+    """
+    threshold, quantiles = selective_threshold(val, target_risk), conformal_quantiles(val, target_risk)
+    predict_from = np.inf if threshold is None else threshold
+    selective = {name: evaluate_selective(part, predict_from) for name, part in (("val", val), ("test", test))}
+    return {
+        "selective": {"target_risk": target_risk, "selective_threshold": threshold, **selective},
+        "conformal": {"alpha": target_risk, "quantiles": quantiles, "test": evaluate_conformal(test, quantiles)},
+    }
+
+
 def conformal_quantiles(predictions: pd.DataFrame, alpha: float) -> dict[str, float]:
     """Return for each class the largest nonconformity score with which it belongs to an image's prediction set.
 

@@ -10,9 +10,9 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.compose import add_prefix
 from scipy.special import logit
 
-from lib.core.decode import IMAGE_SIZE
 from lib.core.errors import InputError
 from lib.core.files import atomic_file
+from lib.core.rows import ImageRows
 from lib.evaluation.calibration import at_temperature, fit_temperature
 from lib.evaluation.selective import selective_threshold
 from lib.export.onnx_file import export_onnx
@@ -22,7 +22,7 @@ from lib.export.variants import onnx_variant
 from lib.inference.predictor import INPUT, MARGIN, OUTPUT, open_onnx
 from lib.models.networks import Network
 
-Labelled = tuple[np.ndarray, np.ndarray]  # images (uint8 N×3×32×32) and labels (N)
+Labelled = tuple[ImageRows, np.ndarray]  # images (uint8 N×3×S×S) and labels (N)
 
 
 def student_first(
@@ -30,7 +30,7 @@ def student_first(
 ) -> None:
     """Write to `target` a cascade that runs `network` (ONNX) only on images where `student` is not confident.
 
-    The student is quantised to int8, calibrated on the images `calibration` (uint8 N×3×32×32, of the training split).
+    The student is quantised to int8, calibrated on the images `calibration` (uint8 N×3×S×S, of the training split).
     The images that it classifies alone have at most the share `target_risk` of errors, guaranteed by
     `lib.evaluation.selective.selective_threshold` on the validation images and labels `val`. Its logits are scaled to
     the temperature of those of `network`. Raises InputError where no threshold gives the guarantee.
@@ -89,10 +89,16 @@ def flipped(network: ModelProto) -> ModelProto:
     copy.CopyFrom(network)
     for node in copy.graph.node:
         node.input[:] = ["flipped" if name == INPUT else name for name in node.input]
-    backwards = {"width": 3, "back": -1, "end": -IMAGE_SIZE - 1}
+    backwards = {"width": 3, "back": -1, "end": -_size(network) - 1}
     copy.graph.initializer.extend(numpy_helper.from_array(np.array([at]), name) for name, at in backwards.items())
     copy.graph.node.insert(0, helper.make_node("Slice", [INPUT, "back", "end", "width", "back"], ["flipped"]))
     return copy
+
+
+def _size(network: ModelProto) -> int:
+    """Return the side of the images that a network takes, in pixels."""
+    images = next(it for it in network.graph.input if it.name == INPUT)
+    return images.type.tensor_type.shape.dim[-1].dim_value
 
 
 def join(
@@ -139,7 +145,7 @@ def join(
         nodes,
         "cascade",
         [
-            helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["n", 3, IMAGE_SIZE, IMAGE_SIZE]),
+            helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["n", 3, *[_size(first)] * 2]),
             helper.make_tensor_value_info(MARGIN, TensorProto.FLOAT, []),  # optional, as it has an initial value
             *margins,
         ],

@@ -12,9 +12,9 @@ import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
-from lib.core.decode import IMAGE_SIZE
 from lib.core.errors import InputError
 from lib.core.files import atomic_file
+from lib.core.rows import equal_pixels
 from lib.inference.predictor import INPUT, OUTPUT, open_onnx
 from lib.models.networks import Network
 
@@ -24,15 +24,15 @@ TOLERANCE = 1e-3
 def export_onnx(network: Network, path: Path) -> None:
     """Write `network` to `path`, and compare ONNX Runtime's logits with PyTorch's.
 
-    The file has one input, `images` (uint8, N×3×32×32, RGB), and one output, `logits` (float32, N×2: FAKE,
-    REAL). The graph contains the normalisation and, if the network has it, the flip TTA. Raises InputError when the
-    logits of 64 random images differ by more than 1e-3.
+    The file has one input, `images` (uint8, N×3×S×S, RGB, S the network's image size), and one output, `logits`
+    (float32, N×2: FAKE, REAL). The graph contains the normalisation and, if the network has it, the flip TTA. Raises
+    InputError when the logits of random images (64 of 32×32, or as many pixels) differ by more than 1e-3.
     """
     network = network.cpu().eval()
     deployed = _Deployed(network).eval()
-    images = torch.randint(
-        0, 256, (64, 3, IMAGE_SIZE, IMAGE_SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    size = network.image_size
+    shape = max(2, equal_pixels(64, size)), 3, size, size
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with quietly(), torch.no_grad():
         program = torch.onnx.export(
             deployed, (images,), input_names=[INPUT], output_names=[OUTPUT],

@@ -7,6 +7,7 @@ import torch_pruning
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from lib.core.rows import equal_pixels
 from lib.models.networks import Network
 
 
@@ -28,7 +29,7 @@ def prune_channels(network: Network, ratio: float, images: Tensor) -> Network:
 
     Channels are ranked as in Liu et al. 2017 (arXiv 1708.06519), and removed from all layers that depend on them as in
     Fang et al. 2023 (arXiv 2301.12900). Nothing is fine-tuned; the statistics of batch normalisation are estimated
-    again from `images` (uint8 N×3×32×32, of the training split).
+    again from `images` (uint8 N×3×S×S, of the training split).
     """
     pruned = copy.deepcopy(network).eval()
     importance = torch_pruning.importance.BNScaleImportance()
@@ -48,6 +49,6 @@ def _estimate_statistics(network: Network, images: Tensor) -> None:
             layer.reset_running_stats()
             layer.momentum = None  # the plain mean over all batches
     network.train()
-    for batch in images.split(256):
+    for batch in images.split(max(2, equal_pixels(256, network.image_size))):
         network(batch)
     network.eval()

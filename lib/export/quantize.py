@@ -11,16 +11,18 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from lib.core.errors import InputError
 from lib.core.files import atomic_file
+from lib.core.rows import equal_pixels
 from lib.export.onnx_file import quietly
 from lib.inference.predictor import INPUT, open_onnx
 
 METHODS = ("MinMax", "Entropy", "Percentile")
-_BATCH = 128
+_BATCH = 128  # images of 32×32
 
 
 class _Images(CalibrationDataReader):
     def __init__(self, images: np.ndarray) -> None:
-        self.batches: Iterator[np.ndarray] = iter(np.array_split(images, -(-len(images) // _BATCH)))
+        batch = equal_pixels(_BATCH, images.shape[-1])
+        self.batches: Iterator[np.ndarray] = iter(np.array_split(images, -(-len(images) // batch)))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         batch = next(self.batches, None)
@@ -32,7 +34,7 @@ def quantize(
 ) -> None:
     """Write to `target` the network in `source` (ONNX) with convolutions quantised to int8.
 
-    `images` (uint8 N×3×32×32, of the training split) calibrate the ranges of activations by `method`, one of METHODS;
+    `images` (uint8 N×3×S×S, of the training split) calibrate the ranges of activations by `method`, one of METHODS;
     filters have a scale per channel, or one per tensor. The first `kept` convolutions of each ensemble member stay in
     float: in their inputs, smooth patterns have 100,000 times the variance of the finest ones, which separate the
     classes, and 8 bits round those away. 1×1 convolutions stay in float too, as they are too small to gain. Input and

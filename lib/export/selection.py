@@ -1,29 +1,33 @@
 """Selection of the variant to serve: accuracy and latency of all variants, measured side by side, and a rule."""
 
 import statistics
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lib.core.errors import InputError
+from lib.core.rows import ImageRows, equal_pixels
 from lib.evaluation.latency import BATCH, median_seconds
 from lib.evaluation.metrics import change, mcnemar, percent, proportion
 from lib.evaluation.predictions import LOGITS, is_correct
 from lib.export.variants import PredictLogits, Variant
 
 CALLS = {1: 40, BATCH: 2}  # batch size: calls timed in a round, after a quarter as many to warm up
-_CHUNK = 128  # images a call when a whole split is classified
+_CHUNK = 128  # images of 32×32 a call when a whole split is classified
 
 
-def predict_logits(variants: dict[str, Variant], images: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the logits (float32 N×2) of each variant for `images` (uint8 N×3×32×32)."""
+def predict_logits(variants: dict[str, Variant], images: np.ndarray | ImageRows) -> dict[str, np.ndarray]:
+    """Return the logits (float32 N×2) of each variant for `images` (uint8 N×3×S×S)."""
     return {name: in_chunks(variant.predict_logits, images) for name, variant in variants.items()}
 
 
-def in_chunks(predict: PredictLogits, images: np.ndarray) -> np.ndarray:
+def in_chunks(predict: PredictLogits, images: np.ndarray | ImageRows) -> np.ndarray:
     """Return the logits (float32 N×2) that `predict` computes for `images`, chunk by chunk."""
-    return np.concatenate([predict(chunk) for chunk in np.array_split(images, -(-len(images) // _CHUNK))])
+    size = equal_pixels(_CHUNK, images[0].shape[-1])
+    chunks = np.array_split(np.arange(len(images)), -(-len(images) // size))
+    return np.concatenate([predict(images[chunk]) for chunk in chunks])
 
 
 def evaluate_variants(logits: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, dict[str, Any]]:
@@ -49,27 +53,39 @@ def table_of(logits: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(dict(zip(LOGITS, logits.T, strict=True)) | {"label": labels})
 
 
-def measure_variants(variants: dict[str, Variant], images: np.ndarray, rounds: int) -> dict[str, dict[str, Any]]:
+def measure_variants(
+    variants: dict[str, Variant], images: np.ndarray | ImageRows, rounds: int
+) -> dict[str, dict[str, Any]]:
     """Time all variants in alternating rounds, so that other load on the machine affects all of them alike.
 
     Returns for each `latency_bs1` and `latency_bs256` (seconds a call, the median of a round) and `images_per_second`
-    (at the larger batch size), as mean, sd and n over the rounds. Fewer than 256 `images` are repeated. Raises
+    (at the larger batch size), as mean, sd and n over the rounds. Images larger than 32×32 are computed in several
+    passes of as many pixels. Fewer than 256 `images` are repeated. Raises
     InputError for fewer than two rounds, which have no standard deviation.
     """
     if rounds < 2:
         raise InputError(f"rounds is {rounds}: give at least 2, a standard deviation needs them")
-    images = np.resize(images, (BATCH, *images.shape[1:]))
+    first = images[:BATCH]
+    images = np.resize(first, (BATCH, *first.shape[1:]))
+    passes = equal_pixels(BATCH, images.shape[-1])
     seconds: dict[str, dict[int, list[float]]] = {name: {size: [] for size in CALLS} for name in variants}
     for _ in range(rounds):
         for name, variant in variants.items():
             for size, calls in CALLS.items():
-                median = median_seconds(variant.predict_logits, images[:size], -(-calls // 4), calls)
+                parts = [images[start : min(start + passes, size)] for start in range(0, size, passes)]
+                run = partial(_run_all, variant.predict_logits)
+                median = median_seconds(run, parts, -(-calls // 4), calls)
                 seconds[name][size].append(median)
     return {
         name: {f"latency_bs{size}": _mean_sd(values) for size, values in by_size.items()}
         | {"images_per_second": _mean_sd([BATCH / of_call for of_call in by_size[BATCH]])}
         for name, by_size in seconds.items()
     }
+
+
+def _run_all(predict: PredictLogits, parts: list[np.ndarray]) -> None:
+    for part in parts:
+        predict(part)
 
 
 def _mean_sd(values: list[float]) -> dict[str, float]:

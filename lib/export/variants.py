@@ -10,7 +10,6 @@ import numpy as np
 import onnxruntime
 import torch
 
-from lib.core.decode import IMAGE_SIZE
 from lib.core.errors import InputError
 from lib.core.files import atomic_file
 from lib.export.onnx_file import export_onnx, quietly
@@ -24,7 +23,7 @@ PredictLogits = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Variant:
-    """Hold one variant: `predict_logits` takes uint8 N×3×32×32 and returns float32 N×2.
+    """Hold one variant: `predict_logits` takes uint8 N×3×S×S and returns float32 N×2.
 
     `file` is what a client needs; only an ONNX file can be served.
     """
@@ -51,7 +50,7 @@ def onnx_variants(
 ) -> Variants:
     """Write the network's ONNX variants to `folder` and open them; the plain export comes first.
 
-    `images` (uint8 N×3×32×32, of the training split) calibrate int8 and the batch normalisation of a pruned network;
+    `images` (uint8 N×3×S×S, of the training split) calibrate int8 and the batch normalisation of a pruned network;
     `prune_ratio` is the share of weights, or of channels, that are pruned. `early_exit` and `student_first`, if
     given, write cascades (lib.export.cascade) from the ONNX file in their first argument to the one in their last; the
     latter by target risk. A network with flip TTA, or an ensemble of two, also has variants with one of its two
@@ -142,7 +141,7 @@ def torch_variants(network: Network, file: Path, compiled: bool) -> Variants:
         try:
             with quietly():  # inductor reports that it found no GPU
                 for size in (1, 2):  # it compiles once for 1, once for more
-                    predict(np.zeros((size, 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8))
+                    predict(np.zeros((size, 3, *[network.image_size] * 2), np.uint8))
             variants[name] = Variant(predict, file)
         except Exception as error:  # whatever inductor, its compiler and the system raise
             unavailable[name] = f"does not run here ({type(error).__name__}): it needs a C++ compiler"

@@ -41,7 +41,7 @@ class DriftMonitor:
         return sum(prediction == name for _, prediction in self._recent)
 
     def add(self, pixels: np.ndarray, prediction: str) -> None:
-        """Append an image (uint8 32×32×3, RGB) and its predicted class to the window."""
+        """Append an image (uint8 S×S×3, RGB) and its predicted class to the window."""
         self._recent.append((pixels, prediction))
         self._new = True
 

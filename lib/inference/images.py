@@ -1,63 +1,44 @@
-"""From an image of any size to the 32×32 pixels of the network's input, by one rule, or to a sentence of refusal.
+"""Decode image files to the inputs of a network (lib.core.input_rule), at once where that takes no time."""
 
-The rule is the same in the command line, the service and the evaluation. Its version, INPUT_RULE, is in `metrics.json`,
-`served.json` and `GET /health`: predictions compare only where it is the same. Rule 1: an image of 32×32 is taken as it
-is. Any other is resized as a whole, whatever its proportions (reduced by a whole number to no less than twice the
-size, then bicubic), and encoded as all training images are. docs/external.md has the measurements behind it.
-"""
-
-import io
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-from lib.core.decode import IMAGE_SIZE, decode_plain, open_image, rgb
+from lib.core import input_rule
+from lib.core.decode import decode_plain, open_image, rgb
+from lib.core.input_rule import INPUT_RULES, InputRule
 
-INPUT_RULE = 1
-
-_FILTER, _REDUCING_GAP = Image.Resampling.BICUBIC, 2.0
-_QUALITY = 75  # of all images of CIFAKE
 _SMALL_FILE, _SMALL_IMAGE, _FEW_TILES = 16 * 2**10, 128 * 128, 16  # bytes, pixels, and strips or tiles of a TIFF
 
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """Hold the input of the network (`pixels`, uint8 32×32×3, RGB), and the size of the image before resizing."""
+    """Hold the input of the network (`pixels`, uint8 S×S×3, RGB), the image's own size, and the rule between them."""
 
     pixels: np.ndarray
     width: int
     height: int
+    rule: InputRule
 
     @property
     def warning(self) -> str | None:
-        """Return a sentence where the image was resized, which makes its prediction less reliable, else None."""
-        if (self.width, self.height) == (IMAGE_SIZE, IMAGE_SIZE):
+        """Return a sentence where the image has another size, which makes its prediction less reliable, else None."""
+        side = f"{self.rule.size}×{self.rule.size}"
+        if f"{self.width}×{self.height}" == side:
             return None
-        return (
-            f"the image is {self.width}×{self.height} and was resized: the network was trained on images of 32×32 alone"
-        )
+        of = f"the image is {self.width}×{self.height}"
+        if INPUT_RULES[self.rule.version] == "crop":
+            return f"{of} and only its central {side} pixels were classified"
+        return f"{of} and was resized: the network was trained on images of {side} alone"
 
 
-def decode_image(content: bytes) -> DecodedImage:
+def decode_image(content: bytes, rule: InputRule) -> DecodedImage:
     """Decode an image as the training data are decoded (lib.core.decode), and make it the network's input.
 
-    Raises InputError for bytes that `open_image` or `rgb` refuses.
+    Raises InputError for bytes that `open_image` or `rgb` refuses, and for an image that the rule does.
     """
-    return _plain(content) or _decoded(open_image(content))
-
-
-def network_input(image: Image.Image) -> np.ndarray:
-    """Return the input of the network (uint8 32×32×3) for an RGB image of any size, by the rule INPUT_RULE."""
-    if image.size == (IMAGE_SIZE, IMAGE_SIZE):
-        return np.asarray(image)
-    resized = image.resize((IMAGE_SIZE, IMAGE_SIZE), _FILTER, reducing_gap=_REDUCING_GAP)
-    return encoded_as_in_training(np.asarray(resized))
-
-
-def encoded_as_in_training(pixels: np.ndarray) -> np.ndarray:
-    """Return an image (uint8 H×W×3) as it is after a JPEG of the training images' quality, 4:2:0."""
-    return np.asarray(Image.open(io.BytesIO(_jpeg(Image.fromarray(pixels), _QUALITY))))
+    return _plain(content, rule) or _decoded(open_image(content), rule)
 
 
 def as_jpeg(content: bytes, quality: int) -> bytes:
@@ -65,31 +46,26 @@ def as_jpeg(content: bytes, quality: int) -> bytes:
 
     Raises InputError as `decode_image` does.
     """
-    return _jpeg(rgb(open_image(content)), quality)
+    return input_rule.as_jpeg(rgb(open_image(content)), quality)
 
 
-def _jpeg(image: Image.Image, quality: int) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=quality, subsampling="4:2:0")
-    return file.getvalue()
-
-
-def decode_small_image(content: bytes) -> DecodedImage | None:
+def decode_small_image(content: bytes, rule: InputRule) -> DecodedImage | None:
     """Decode an image as `decode_image` does, or return None where that could take longer than a millisecond."""
-    if image := _plain(content):
+    if image := _plain(content, rule):
         return image
     if len(content) > _SMALL_FILE:
         return None
     opened = open_image(content)
     small = opened.width * opened.height <= _SMALL_IMAGE and len(opened.tile) <= _FEW_TILES
-    return _decoded(opened) if small else None
+    return _decoded(opened, rule) if small else None
 
 
-def _plain(content: bytes) -> DecodedImage | None:
-    pixels = decode_plain(content)
-    return None if pixels is None else DecodedImage(pixels, IMAGE_SIZE, IMAGE_SIZE)
+def _plain(content: bytes, rule: InputRule) -> DecodedImage | None:
+    pixels = decode_plain(content, rule.size)
+    return None if pixels is None else DecodedImage(pixels, rule.size, rule.size, rule)
 
 
-def _decoded(opened: Image.Image) -> DecodedImage:
+def _decoded(opened: Image.Image, rule: InputRule) -> DecodedImage:
     width, height = opened.size
-    return DecodedImage(network_input(rgb(opened)), width, height)
+    rule.check(width, height)
+    return DecodedImage(rule.apply(rgb(opened)), width, height, rule)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from lib.core.rows import ImageRows, in_parts
+
 STATISTICS = (
     "green mean", "green spread", "red less blue", "spread of red less blue", "steps", "mixed differences",
     "second differences",
@@ -23,17 +25,27 @@ def pixel_statistics(images: np.ndarray) -> np.ndarray:
     difference of horizontal neighbours, of those differences in neighbouring rows, and of those in neighbouring
     columns.
     """
-    count = len(images)
-    pixels = images.astype(np.int16)  # steps of up to ±1020 are exact
-    green, colour = np.ascontiguousarray(pixels[..., 1]), (pixels[..., 0] - pixels[..., 2]).reshape(count, -1)
-    steps = green[:, :, 1:] - green[:, :, :-1]
-    mixed, second = steps[:, 1:] - steps[:, :-1], steps[:, :, 1:] - steps[:, :, :-1]
-    flat = green.reshape(count, -1)
-    spreads = (values.std(1, dtype=np.float32) for values in (flat, colour))
-    details = (np.abs(it).reshape(count, -1).mean(1, dtype=np.float32) for it in (steps, mixed, second))
-    means = (values.mean(1, dtype=np.float32) for values in (flat, colour))
-    columns = [column for pair in zip(means, spreads, strict=True) for column in pair]
-    return np.stack([*columns, *map(np.log1p, details)], 1)
+    count, height, width, _ = images.shape
+    # Few calls on contiguous memory: each costs microseconds, and may give other threads of the service their turn.
+    values = np.empty((5, count, height, width), np.float32)
+    green, colour, steps, mixed, second = values
+    green[:], colour[:] = images[..., 1], images[..., 0]
+    colour -= images[..., 2]
+    line, _, line_steps, line_mixed, line_second = values.reshape(5, -1)
+    np.subtract(line[1:], line[:-1], out=line_steps[1:])
+    steps[:, :, 0] = 0  # no neighbours: the end of the row before
+    np.subtract(line_steps[width:], line_steps[:-width], out=line_mixed[width:])
+    mixed[:, 0] = 0
+    np.subtract(line_steps[1:], line_steps[:-1], out=line_second[1:])
+    second[:, :, :2] = 0
+    np.abs(values[2:], out=values[2:])
+    flat, size = values.reshape(5, count, -1), height * width
+    sizes = size, size, height * (width - 1), (height - 1) * (width - 1), height * (width - 2)
+    means = flat.sum(2).T / sizes
+    levels = flat[:2] - means.T[:2, :, None].astype(np.float32)
+    spreads = np.sqrt(np.vecdot(levels, levels).T / size)
+    columns = means[:, 0], spreads[:, 0], means[:, 1], spreads[:, 1], *np.log1p(means[:, 2:]).T
+    return np.stack(columns, 1, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -48,11 +60,11 @@ class DistanceTest:
     precision: np.ndarray
     threshold: float
 
-    def distances(self, images: np.ndarray) -> np.ndarray:
+    def distances(self, images: np.ndarray | ImageRows) -> np.ndarray:
         """Return the squared distance of each image (uint8 N×H×W×3), float64 N, at least 0."""
-        return _squared_distances(pixel_statistics(images), self.mean, self.precision)
+        return _squared_distances(in_parts(pixel_statistics, images), self.mean, self.precision)
 
-    def beyond(self, images: np.ndarray) -> np.ndarray:
+    def beyond(self, images: np.ndarray | ImageRows) -> np.ndarray:
         """Return for each image (uint8 N×H×W×3) whether it is out of distribution (bool N)."""
         return self.distances(images) > self.threshold
 
@@ -69,9 +81,11 @@ def from_json(content: dict[str, Any]) -> DistanceTest:
     return DistanceTest(np.array(content["mean"]), np.array(content["precision"]), float(content["threshold"]))
 
 
-def fit_distance(images: np.ndarray, labels: np.ndarray, false_alarms: float = FALSE_ALARMS) -> DistanceTest:
+def fit_distance(
+    images: np.ndarray | ImageRows, labels: np.ndarray, false_alarms: float = FALSE_ALARMS
+) -> DistanceTest:
     """Fit the test on known images (uint8 N×H×W×3); of each class (`labels`, N) at most `false_alarms` are beyond."""
-    statistics = pixel_statistics(images).astype(np.float64)
+    statistics = in_parts(pixel_statistics, images).astype(np.float64)
     mean, precision = statistics.mean(0), np.linalg.pinv(np.cov(statistics, rowvar=False))
     distances = _squared_distances(statistics, mean, precision)
     quantiles = [np.quantile(distances[labels == it], 1 - false_alarms, method="higher") for it in np.unique(labels)]

@@ -12,6 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from lib.core.errors import InputError
+from lib.core.input_rule import InputRule
+from lib.core.rows import equal_pixels
 from lib.core.terminal import printable, tell
 from lib.core.threads import map_batches
 from lib.inference.image_files import ImageFile, find_images, skipped_line
@@ -19,7 +21,7 @@ from lib.inference.images import DecodedImage, decode_image
 from lib.inference.predictor import Predictor, warning
 
 COLUMNS = ("file", "prediction", "p_fake", "unsure", "warning", "error")
-_BATCH = 64  # images; what a larger batch computes leaves the cache
+_BATCH = 64  # images of 32×32; what a larger batch computes leaves the cache
 
 Row = dict[str, Any]
 
@@ -50,11 +52,11 @@ def predicted(model: Predictor, files: list[ImageFile]) -> Iterator[Row]:
     classified in one thread a usable core; Pillow and ONNX Runtime release Python's lock while they
     work, so give the model one thread.
     """
-    return map_batches(partial(_batch_rows, model), files, _BATCH)
+    return map_batches(partial(_batch_rows, model), files, equal_pixels(_BATCH, model.input_rule.size))
 
 
 def _batch_rows(model: Predictor, files: Sequence[ImageFile]) -> list[Row]:
-    read = [_read(file) for file in files]
+    read = [_read(file, model.input_rule) for file in files]
     pixels = [image.pixels for image in read if isinstance(image, DecodedImage)]
     predictions = iter(model.predict(np.stack(pixels)) if pixels else ())
     rows = []
@@ -74,10 +76,10 @@ def _batch_rows(model: Predictor, files: Sequence[ImageFile]) -> list[Row]:
     return rows
 
 
-def _read(file: ImageFile) -> DecodedImage | str:
+def _read(file: ImageFile, rule: InputRule) -> DecodedImage | str:
     """Return the decoded image, or the sentence that tells why there is none."""
     try:
-        return decode_image(file.read())
+        return decode_image(file.read(), rule)
     except InputError as error:
         return str(error)
 

@@ -11,10 +11,10 @@ import numpy as np
 import onnxruntime
 
 from lib import CLASSES
-from lib.core.decode import IMAGE_SIZE
 from lib.core.errors import InputError
 from lib.core.files import ROOT, project_path, read_json
-from lib.inference.images import INPUT_RULE, DecodedImage
+from lib.core.input_rule import IMAGE_SIZE, INPUT_RULES, InputRule, size_mistake
+from lib.inference.images import DecodedImage
 from lib.inference.out_of_distribution import DistanceTest, from_json
 
 INPUT, OUTPUT = "images", "logits"
@@ -53,7 +53,7 @@ class Calibration:
     distance: DistanceTest | None = None
 
     def predictions(self, pixels: np.ndarray, margins: Sequence[float]) -> list[Prediction]:
-        """Return the prediction for each image (uint8 N×32×32×3) from the margin between its logits, FAKE less REAL."""
+        """Return the prediction for each image (uint8 N×S×S×3) from the margin between its logits, FAKE less REAL."""
         far = self.distance.beyond(pixels).tolist() if self.distance and len(pixels) else [None] * len(margins)
         return [self._prediction(margin, beyond) for margin, beyond in zip(margins, far, strict=True)]
 
@@ -69,8 +69,10 @@ class Predictor:
     """Classify images with an exported network, calibrated where its temperature is known.
 
     `path` is an ONNX file with the input and output that `open_onnx` checks. `calibration` is that of the JSON file of
-    the same name beside it (06_export), else of `metrics.json` there (04_evaluate); without either file its
-    temperature is 1, and there are no thresholds. Raises InputError for a missing file, and one of another kind.
+    the same name beside it (06_export), else of `metrics.json` there (04_evaluate); without either file its temperature
+    is 1, and there are no thresholds. `input_rule` is the rule from an image to the network's input: its size is that
+    of the network, its version that of the same file (else 1). Raises InputError for a missing file, and one of another
+    kind.
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
@@ -81,13 +83,14 @@ class Predictor:
         try:
             self.data = content.get("data", "unknown data")
             self.calibration = _calibration(content) if content else Calibration()
+            self.input_rule = InputRule(image_size(self.session), _rule_version(content))
         except (KeyError, TypeError) as error:
             raise InputError(f"{metrics} lacks {error}: take it from the same release as {path.name}") from None
         except ValueError as error:
             raise InputError(f"{metrics} is of another version ({error}): take both from one release") from None
 
     def logits(self, pixels: np.ndarray, full_cascade: bool = False) -> np.ndarray:
-        """Return the logits, float32 N×2, of images (uint8 N×32×32×3, RGB).
+        """Return the logits, float32 N×2, of images (uint8 N×S×S×3, RGB).
 
         `full_cascade` runs all stages of a cascade (lib.export.cascade) on every image.
         """
@@ -98,17 +101,21 @@ class Predictor:
         return self.session.run([OUTPUT], given)[0]
 
     def margins(self, pixels: np.ndarray) -> list[float]:
-        """Return for each image (uint8 N×32×32×3, RGB) the logit of FAKE less that of REAL."""
+        """Return for each image (uint8 N×S×S×3, RGB) the logit of FAKE less that of REAL."""
         return (self.logits(pixels) @ np.array([1.0, -1.0])).tolist()
 
     def predict(self, pixels: np.ndarray) -> list[Prediction]:
-        """Return the prediction for each image (uint8 N×32×32×3, RGB)."""
+        """Return the prediction for each image (uint8 N×S×S×3, RGB)."""
         return self.calibration.predictions(pixels, self.margins(pixels))
 
 
+def _rule_version(content: dict[str, Any]) -> int:
+    if (rule := content.get("input_rule", 1)) not in INPUT_RULES:
+        raise ValueError(f"its input rule is {rule}, not one of {', '.join(map(str, INPUT_RULES))}")
+    return rule
+
+
 def _calibration(content: dict[str, Any]) -> Calibration:
-    if (rule := content.get("input_rule", INPUT_RULE)) != INPUT_RULE:
-        raise ValueError(f"its input rule is {rule}, not {INPUT_RULE}")
     distance = content.get("out_of_distribution")
     return Calibration(
         float(content["calibration"]["temperature"]),
@@ -139,8 +146,8 @@ def default_model_path() -> Path:
 def open_onnx(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     """Open an exported network for the CPU (`threads` 0: as many as there are cores).
 
-    Its input must be `images`, uint8 N×3×32×32 (RGB), its output `logits`, float32 N×2. Raises InputError for a
-    missing file, one that is not ONNX, and a network with other inputs or outputs.
+    Its input must be `images`, uint8 N×3×S×S (RGB, S a multiple of 16 up to 256), its output `logits`, float32 N×2.
+    Raises InputError for a missing file, one that is not ONNX, and a network with other inputs or outputs.
     """
     if not path.is_file():
         raise InputError(f"{path} is missing: export a network first")
@@ -152,8 +159,15 @@ def open_onnx(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common base but this
         raise InputError(f"{path} is not an ONNX file ({str(error).splitlines()[0]}): export it again") from None
-    contract = [(INPUT, "tensor(uint8)", [3, IMAGE_SIZE, IMAGE_SIZE]), (OUTPUT, "tensor(float)", [2])]
     found = [(end.name, end.type, end.shape[1:]) for end in (*session.get_inputs(), *session.get_outputs())]
+    side = found[0][2][-1] if found and found[0][2] else None
+    size = side if isinstance(side, int) and not size_mistake(side) else IMAGE_SIZE
+    contract = [(INPUT, "tensor(uint8)", [3, size, size]), (OUTPUT, "tensor(float)", [2])]
     if found != contract:
         raise InputError(f"{path} has {found} where {contract} is the contract: export it with this project")
     return session
+
+
+def image_size(session: onnxruntime.InferenceSession) -> int:
+    """Return the side, in pixels, of the images that a network of `open_onnx` takes."""
+    return session.get_inputs()[0].shape[-1]

@@ -8,21 +8,30 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import vgg16_bn
 from torchvision.transforms import v2
 
-from lib.core.decode import IMAGE_SIZE
 from lib.core.errors import InputError
+from lib.core.input_rule import IMAGE_SIZE
 from lib.models.ensemble import EnsembleHeads, make_ensemble, members_of
 from lib.models.texture_net import WhitenedConv2d, texture_net
 
+_VGG_STRIDE = 32  # of its five max-pools together
+
 
 class Network(nn.Module):
-    """Normalise uint8 images and compute their logits with `backbone`.
+    """Normalise uint8 images of `image_size` pixels a side and compute their logits with `backbone`.
 
     With `hflip_tta` (test-time augmentation), evaluation averages the logits of each image and its horizontal flip.
     """
 
-    def __init__(self, backbone: nn.Sequential, mean: Sequence[float], std: Sequence[float], hflip_tta: bool) -> None:
+    def __init__(
+        self,
+        backbone: nn.Sequential,
+        mean: Sequence[float],
+        std: Sequence[float],
+        hflip_tta: bool,
+        image_size: int = IMAGE_SIZE,
+    ) -> None:
         super().__init__()
-        self.backbone, self.hflip_tta = backbone, hflip_tta
+        self.backbone, self.hflip_tta, self.image_size = backbone, hflip_tta, image_size
         self.mean, self.std = mean, std
         # Not in the state dict: mean and std are in the model_config beside the weights (lib.models.weights).
         for name, values in (("centre", mean), ("scale", std)):
@@ -33,7 +42,7 @@ class Network(nn.Module):
         return v2.functional.normalize(images.float(), self.centre, self.scale)
 
     def init_whitening(self, images: Tensor) -> None:
-        """Initialise whitened layers from the statistics of training images (uint8 N×3×32×32)."""
+        """Initialise whitened layers from the statistics of training images (uint8 N×3×S×S)."""
         for layer in self.modules():
             if isinstance(layer, WhitenedConv2d):
                 layer.init_whitening(self.normalise(images))
@@ -53,7 +62,8 @@ class Network(nn.Module):
         return [self._sharing(member, self.hflip_tta) for member in members_of(self.backbone)]
 
     def _sharing(self, backbone: nn.Sequential, hflip_tta: bool) -> "Network":
-        return Network(backbone, self.mean, self.std, hflip_tta).to(self.centre.device).train(self.training)
+        network = Network(backbone, self.mean, self.std, hflip_tta, self.image_size)
+        return network.to(self.centre.device).train(self.training)
 
     def joint_logits(self, images: Tensor) -> Tensor:
         """Return the joint logits of label and object class of every member, without TTA: N×members×2×K.
@@ -94,22 +104,25 @@ def build_network(
     dropout: float = 0.0,
     hflip_tta: bool = False,
     num_object_classes: int = 0,
+    image_size: int = IMAGE_SIZE,
 ) -> Network:
-    """Return the network called `name`: uint8 images N×3×32×32 to logits float32 N×2 (FAKE, REAL).
+    """Return the network called `name`: uint8 images N×3×S×S, S = `image_size`, to logits float32 N×2 (FAKE, REAL).
 
     `mean` and `std` (0–255, three channels) are those of the training images. `dropout` acts before the last
     linear layer. With `hflip_tta`, evaluation averages the logits of each image and its horizontal flip. With
     `num_object_classes`, the head (of every ensemble member) is a JointLinear with so many object classes.
-    Raises InputError for a name that is not in NETWORKS.
+    Raises InputError for a name that is not in NETWORKS, and for images that are too small for the network.
     """
     if name not in NETWORKS:
         raise InputError(f"network {name!r} does not exist: choose one of {', '.join(NETWORKS)}")
+    if name == "vgg16_bn" and image_size < _VGG_STRIDE:
+        raise InputError(f"network {name!r} needs images of {_VGG_STRIDE} pixels at least: image_size is {image_size}")
     backbone = NETWORKS[name](dropout)
     if num_object_classes and isinstance(backbone[-1], EnsembleHeads):
         backbone[-1] = EnsembleHeads(JointLinear(head.in_features, num_object_classes) for head in backbone[-1])
     elif num_object_classes:
         backbone[-1] = JointLinear(backbone[-1].in_features, num_object_classes)
-    return Network(backbone, mean, std, hflip_tta)
+    return Network(backbone, mean, std, hflip_tta, image_size)
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -117,9 +130,10 @@ def count_parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
-def count_macs(network: nn.Module) -> int:
+def count_macs(network: Network) -> int:
     """Count the MACs (multiply-accumulate operations) of convolutions and linear layers for one image in evaluation."""
-    image = torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8, device=next(network.parameters()).device)
+    size = network.image_size
+    image = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=next(network.parameters()).device)
     training = network.training
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.eval()(image)
@@ -159,7 +173,7 @@ def _plain(*widths: int, residual: bool = False) -> Callable[[float], nn.Sequent
 
 
 def _vgg16_bn(dropout: float) -> nn.Sequential:
-    """Build VGG16 with batch normalisation: torchvision's convolutions, and one linear layer for 32×32 inputs.
+    """Build VGG16 with batch normalisation: torchvision's convolutions, their mean, and one linear layer.
 
     The convolutions have no biases, which the batch normalisation that follows would subtract again.
     """
@@ -167,7 +181,9 @@ def _vgg16_bn(dropout: float) -> nn.Sequential:
     for layer in features:
         if isinstance(layer, nn.Conv2d):
             layer.bias = None
-    return nn.Sequential(features, nn.Flatten(), nn.Dropout(dropout), nn.Linear(512, 2))
+    # Of 32×32 pixels a single position is left, which is its own mean.
+    mean = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(features, mean, nn.Dropout(dropout), nn.Linear(512, 2))
 
 
 NETWORKS: dict[str, Callable[[float], nn.Sequential]] = {

@@ -6,8 +6,8 @@ import pandas as pd
 
 from lib.core.errors import InputError
 from lib.core.files import atomic_file
+from lib.plots.live import learning_curves
 from lib.plots.style import use_style
-from lib.plots.training import history
 
 _COLUMNS = [f"{stage}/{quantity}" for stage in ("train", "val") for quantity in ("loss", "acc")]
 
@@ -34,7 +34,7 @@ def curves(run: str) -> pd.DataFrame:
 def draw_curves(run: str, output: Path) -> None:
     """Draw the learning curves of a run (as in `curves`) into a PNG file; raise InputError as `curves` does."""
     use_style()
-    figure = history(curves(run))
+    figure = learning_curves(curves(run))
     with atomic_file(output) as partial:
         figure.savefig(partial, format="png", dpi=150)
 

@@ -1,4 +1,4 @@
-"""Figures of robustness (corruptions, frequency ablation, drift detection), and of accuracy over MACs."""
+"""Figures of robustness: error under corruptions, frequency ablation, drift detection."""
 
 from typing import Any
 
@@ -9,59 +9,76 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.evaluation.published import ACCURACY, ROBUSTNESS
-from lib.plots.style import COLOURS, NEUTRAL, finished
+from lib.evaluation.published import ROBUSTNESS
+from lib.plots.style import MAIN, NEUTRAL, SEQUENTIAL, finished
 
-_MARKERS = ("D", "s", "^", "v")
-_UNITS = {
-    "noise": "σ on [0, 1]", "blur": "σ in pixels", "JPEG": "quality", "JPEG, grid shifted": "quality",
-    "resize": "pixels", "screenshot": "upscaling factor", "rotation": "degrees", "crop": "pixels kept",
-}  # fmt: skip
+_PUBLISHED = ("D", "s", "^", "v")  # markers of the studies
+_TICKS = (0.5, 1, 2, 5, 10, 20, 50)  # of an axis of errors, in percent
 
 
-def robustness(metrics: dict[str, dict[str, Any]], published: bool, columns: int = 4) -> Figure:
-    """Draw accuracy over severity for each group of corruptions, at the fixed and at the retuned threshold.
+def robustness(metrics: dict[str, dict[str, Any]], published: bool) -> Figure:
+    """Draw the error under each corruption on a logarithmic axis, at the fixed and at the retuned threshold.
 
-    With `published`, results that others published on CIFAKE are drawn as open markers.
+    Filled markers are the threshold of 0.5, open ones the retuned one; a line joins both, and the dotted one is the
+    error on clean images. With `published`, results that others published on CIFAKE are drawn as grey markers.
     """
-    clean = metrics["clean"]["accuracy"]["value"]
-    groups: dict[str, dict[str, dict[str, Any]]] = {}
-    for name, entry in metrics.items():
-        if name != "clean":
-            groups.setdefault(entry["group"], {})[name] = entry
-    lines = -(-len(groups) // columns)
-    fig, axes = plt.subplots(lines, columns, figsize=(3 * columns, 2.5 * lines + 0.5), sharey=True, squeeze=False)
-    for ax in axes.flat[len(groups) :]:
-        ax.set_axis_off()
-    for ax, (group, entries) in zip(axes.flat, groups.items(), strict=False):
-        _severities(ax, entries)
-        ax.axhline(100 * clean, color=NEUTRAL, lw=1, ls=":")
-        for (study, accuracy), marker in zip(ROBUSTNESS.items(), _MARKERS, strict=True):
-            points = [(x, accuracy[name]) for x, name in enumerate(entries) if name in accuracy]
-            if points and published:
-                ax.plot(*zip(*points, strict=True), marker, mfc="none", mec=NEUTRAL, ms=5, label=f"published: {study}")
-        ax.set(title=group, xlabel=_UNITS.get(group, "factor"), ylim=(None, 101))
-    for ax in axes[:, 0]:
-        ax.set_ylabel("accuracy (%)")
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="lower center", ncol=3, frameon=False, bbox_to_anchor=(0.5, -0.07), fontsize=9)
+    names = [name for name in metrics if name != "clean"]
+    half = -(-len(names) // 2)
+    while 0 < half < len(names) and metrics[names[half]]["group"] == metrics[names[half - 1]]["group"]:
+        half += 1  # the severities of a corruption stay together
+    fig, axes = plt.subplots(1, 2, figsize=(12, 0.27 * max(half, len(names) - half) + 1.6), sharex=True)
+    for ax, part in zip(axes, (names[:half], names[half:]), strict=True):
+        for row, name in enumerate(part):
+            _dumbbell(ax, row, metrics[name])
+            for (study, accuracy), marker in zip(ROBUSTNESS.items(), _PUBLISHED, strict=True):
+                if published and name in accuracy:
+                    ax.plot(100 - accuracy[name], row, marker, color=NEUTRAL, mfc="none", ms=6, label=_by(study))
+        starts = [row for row in range(1, len(part)) if metrics[part[row]]["group"] != metrics[part[row - 1]]["group"]]
+        for row in starts:
+            ax.axhline(row - 0.5, color="0.9", lw=1, zorder=0)
+        ax.axvline(_error(metrics["clean"]["accuracy"]), color="black", lw=1, ls=":", label="clean images")
+        ax.set(xscale="log", xlabel="error (%), logarithmic", ylim=(max(1, len(part)) - 0.5, -0.5))
+        ax.set_yticks(range(len(part)), part, fontsize=9)
+    ticks = [tick for tick in _TICKS if axes[0].get_xlim()[0] < tick < axes[0].get_xlim()[1]]
+    axes[0].set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
+    for ax in axes:
+        ax.xaxis.set_minor_formatter("")
+        ax.grid(axis="x", color="0.9", lw=0.6)
+    handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    fig.legend(handles.values(), handles, loc="upper center", ncol=4, bbox_to_anchor=(0.5, 0.0), fontsize=9)
     return finished(fig)
 
 
+def _dumbbell(ax: Axes, row: int, entry: dict[str, Any]) -> None:
+    fixed, retuned = _error(entry["accuracy"]), _error(entry["retuned"]["accuracy"])
+    ax.plot([fixed, retuned], [row, row], color=MAIN, lw=1.5)
+    ax.plot(retuned, row, "o", color=MAIN, mfc="white", ms=6, label="threshold retuned on validation images")
+    ax.plot(fixed, row, "o", color=MAIN, ms=6, label="threshold 0.5")
+
+
+def _error(accuracy: dict[str, Any]) -> float:
+    """Return the error in percent; half an image where there was none, which a logarithmic axis can show."""
+    return 100 * max(1 - accuracy["value"], 0.5 / accuracy["n"])
+
+
+def _by(study: str) -> str:
+    return f"published: {study}"
+
+
 def frequency_ablation(metrics: dict[str, dict[str, Any]]) -> Figure:
-    """Draw accuracy on images without a part of their frequencies or colours."""
+    """Draw accuracy on images without a part of their frequencies or colours, from chance level to 100 %."""
     groups = {group: {name: entry for name, entry in metrics.items() if entry["group"] == group}
               for group in ("low-pass", "high-pass", "colour")}  # fmt: skip
+    lowest = min(entry["accuracy"]["value"] for entry in metrics.values())
     fig, axes = plt.subplots(1, 3, figsize=(11, 3.2), sharey=True, width_ratios=(2, 2, 1.2))
     for ax, (group, entries) in zip(axes, groups.items(), strict=True):
-        _severities(ax, entries)
-        ax.axhline(100 * metrics["clean"]["accuracy"]["value"], color=NEUTRAL, lw=1, ls=":")
-        ax.set(title=group, xlabel="cut-off frequency (cycles/pixel)", ylim=(None, 101))
+        _severities(ax, entries, joined=group != "colour")
+        ax.axhline(100 * metrics["clean"]["accuracy"]["value"], color="black", lw=1, ls=":", label="clean images")
+        ax.set(title=group, xlabel="cut-off frequency (cycles/pixel)", ylim=(100 * min(lowest, 0.5) - 2, 101))
     axes[2].set(xlabel="", xlim=(-0.5, 1.5))
     axes[2].set_xticks([0, 1], list(groups["colour"]))
     axes[0].set_ylabel("accuracy (%)")
-    handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="lower center", ncol=2, frameon=False, bbox_to_anchor=(0.5, -0.09))
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncol=3, bbox_to_anchor=(0.5, 0.02))
     return finished(fig)
 
 
@@ -73,55 +90,22 @@ def drift_heatmap(rates: dict[str, dict[str, dict[str, dict[str, Any]]]], title:
 
     tables = {name: pd.DataFrame({row: percents(by_size) for row, by_size in of_test.items()}).T
               for name, of_test in rates.items()}  # fmt: skip
-    size = (4.2 * len(tables) + 1, 0.24 * max(len(table) for table in tables.values()) + 1)
+    size = (4.4 * len(tables) + 1, 0.26 * max(len(table) for table in tables.values()) + 1.1)
     fig, axes = plt.subplots(1, len(tables), figsize=size, sharey=True, squeeze=False)
     for ax, (name, table) in zip(axes.flat, tables.items(), strict=True):
-        sns.heatmap(table, vmin=0, vmax=100, cmap="Blues", annot=True, fmt=".0f", annot_kws={"size": 8}, cbar=False,
+        sns.heatmap(table, vmin=0, vmax=100, cmap=SEQUENTIAL, annot=True, fmt=".0f", annot_kws={"size": 9}, cbar=False,
                     linewidths=0.5, ax=ax)  # fmt: skip
         ax.set(title=f"{title}, {name} (%)", xlabel="batch size")
         ax.tick_params(labelsize=8.5)
     return finished(fig)
 
 
-def accuracy_vs_macs(networks: dict[str, dict[str, Any]], published: bool) -> Figure:
-    """Draw the accuracy of each network, with its confidence interval, over its MACs an image.
-
-    With `published`, results that others published on CIFAKE are drawn as open markers.
-    """
-    fig, ax = plt.subplots(figsize=(7, 4))
-    for name, entry in networks.items():
-        accuracy = entry["accuracy"]
-        ax.plot([entry["macs"] / 1e6] * 2, [100 * accuracy["ci_low"], 100 * accuracy["ci_high"]], color=NEUTRAL)
-        ax.plot(entry["macs"] / 1e6, 100 * accuracy["value"], "o", color=COLOURS["REAL"])
-        ax.annotate(
-            name,
-            (entry["macs"] / 1e6, 100 * accuracy["ci_high"]),
-            (0, 4),
-            textcoords="offset points",
-            fontsize=9,
-            ha="center",
-        )
-    for other in ACCURACY if published else ():
-        ax.plot(other["macs"] / 1e6, other["accuracy"], "D", mfc="none", mec=NEUTRAL, ms=5)
-        ax.annotate(other["network"].replace(", ", "\n"), (other["macs"] / 1e6, other["accuracy"]), (5, -3),
-                    textcoords="offset points", va="top", fontsize=8, color=NEUTRAL)  # fmt: skip
-    ax.set(xscale="log", xlabel="MACs an image (millions)", ylabel="accuracy on all test images (%)")
-    ticks = (10, 30, 100, 300, 1000, 3000, 10_000)
-    ax.margins(x=0.25, y=0.15)
-    low, high = ax.get_xlim()
-    shown = [tick for tick in ticks if low < tick < high]
-    ax.set_xticks(shown, [f"{tick:,}" for tick in shown])
-    ax.minorticks_off()
-    return finished(fig)
-
-
-def _severities(ax: Axes, entries: dict[str, dict[str, Any]]) -> None:
-    """Draw accuracy over the severities of a group, at the fixed and at the retuned threshold."""
+def _severities(ax: Axes, entries: dict[str, dict[str, Any]], joined: bool) -> None:
+    """Draw accuracy over the severities of a group, with intervals, at the fixed and at the retuned threshold."""
     x = np.arange(len(entries))
-    for style, key, name in (("o-", None, "threshold 0.5"), ("o--", "retuned", "threshold retuned on validation")):
+    for style, key, name in (("-", None, "threshold 0.5"), ("--", "retuned", "threshold retuned on validation images")):
         accuracy = [(entry[key] if key else entry)["accuracy"] for entry in entries.values()]
-        colour = COLOURS["REAL"] if key is None else COLOURS["FAKE"]
-        low, high = ([100 * value[end] for value in accuracy] for end in ("ci_low", "ci_high"))
-        ax.plot(x, [100 * value["value"] for value in accuracy], style, ms=4, color=colour, label=name)
-        ax.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+        value, low, high = (np.array([100 * it[end] for it in accuracy]) for end in ("value", "ci_low", "ci_high"))
+        ax.errorbar(x, value, (value - low, high - value), fmt="o", ls=style if joined else "", ms=5, lw=1.5,
+                    color=NEUTRAL if key else MAIN, mfc="white" if key else MAIN, label=name)  # fmt: skip
     ax.set_xticks(x, [f"{entry['severity']:g}" for entry in entries.values()])

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
-from lib.plots.style import COLOURS, NEUTRAL, finished
+from lib.plots.style import MAIN, NEUTRAL, finished
 
 
 def parallel_coordinates(table: pd.DataFrame, parameters: list[str], metric: str, maximise: bool = False) -> Figure:
@@ -47,7 +47,7 @@ def progress(table: pd.DataFrame, metric: str, maximise: bool = False) -> Figure
     if len(pruned):
         ax.plot(pruned["trial"], pruned[metric], "x", color=NEUTRAL, alpha=0.6, label="pruned, at its last epoch")
     best = complete[metric].cummax() if maximise else complete[metric].cummin()
-    ax.step(complete["trial"], best, where="post", color=COLOURS["FAKE"], label="best so far")
+    ax.step(complete["trial"], best, where="post", color=MAIN, label="best so far")
     ax.set(xlabel="trial", ylabel=metric)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(frameon=False)
@@ -57,7 +57,7 @@ def progress(table: pd.DataFrame, metric: str, maximise: bool = False) -> Figure
 def importance(fractions: pd.Series) -> Figure:
     """Draw the fraction of the metric's variance that each parameter explains; `fractions` may be empty."""
     fig, ax = plt.subplots(figsize=(6.4, 0.5 * max(1, len(fractions)) + 1.2))
-    ax.barh(fractions.index[::-1].astype(str), fractions[::-1], color=COLOURS["REAL"])
+    ax.barh(fractions.index[::-1].astype(str), fractions[::-1], color=MAIN)
     for row, fraction in enumerate(fractions[::-1]):
         ax.text(fraction + 0.01, row, f"{fraction:.2f}", va="center", fontsize=9)
     if fractions.empty:
@@ -77,7 +77,7 @@ def trials(table: pd.DataFrame, parameters: list[str], metric: str) -> Figure:
         ax.set_axis_off()
     for ax, name in zip(axes.flat, parameters, strict=False):
         ax.plot(complete[name], complete[metric], "o", color=NEUTRAL)
-        ax.plot(*complete.loc[complete["best"], [name, metric]].to_numpy().T, "o", color=COLOURS["FAKE"], ms=9)
+        ax.plot(*complete.loc[complete["best"], [name, metric]].to_numpy().T, "o", color=MAIN, ms=9)
         values = complete[name].unique()
         if _is_number(complete[name]):
             ax.set_xscale("log" if _spans_scales(complete[name]) else "linear")

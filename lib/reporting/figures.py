@@ -12,7 +12,7 @@ from PIL import Image
 from lib.core.files import atomic_dir
 
 _PNG = "image/png"
-_DRAWN_BY = re.compile(r"\w+_plots\.(\w+)\(")
+_DRAWN_BY = re.compile(r"\w+_plots\.([a-z]\w*)")
 
 
 def figures_of(notebook: NotebookNode) -> dict[str, bytes]:

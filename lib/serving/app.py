@@ -1,10 +1,8 @@
 """The service: an image in, a prediction out, over HTTP."""
 
 import asyncio
-import gc
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -21,7 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from lib.core.errors import InputError
 from lib.inference.drift import read_reference
 from lib.inference.drift_monitor import DriftMonitor
-from lib.inference.images import INPUT_RULE, DecodedImage, decode_image, decode_small_image
+from lib.inference.images import DecodedImage, decode_image, decode_small_image
 from lib.inference.limits import limits
 from lib.inference.occlusion import explanation
 from lib.inference.predictor import Prediction, Predictor, warning
@@ -31,9 +29,11 @@ from lib.serving.batcher import Batcher
 from lib.serving.body_limit import BodyLimit
 from lib.serving.errors import HANDLERS
 from lib.serving.form import form_files
+from lib.serving.lifespan import lifespan
 from lib.serving.metrics import Metrics, MetricsMiddleware
 from lib.serving.schemas import ERRORS, FILE, FILES, Answer, Explain, Refusal, Unsure, form
 from lib.serving.settings import Settings, read_settings
+from lib.serving.turns import Turns
 
 _ABOUT = "Tells images like CIFAKE's photographs (REAL) from images like its images by Stable Diffusion 1.4 (FAKE)."
 Outcome = tuple[DecodedImage, Prediction] | InputError  # or why there is none
@@ -46,7 +46,7 @@ class Service:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.settings, self.metrics = settings, Metrics()
+        self.settings, self.metrics, self.turns = settings, Metrics(), Turns()
         self.predictor = Predictor(settings.model, settings.threads)
         reference = settings.model.with_name("drift.npz")  # of the same release
         test = read_reference(reference) if reference.is_file() else None
@@ -54,10 +54,12 @@ class Service:
         self.limits = limits(settings.model)
         sizes = settings.workers, settings.max_batch_size, settings.max_queue_size
         self.batcher = Batcher(self._predictions, *sizes, self.metrics.batch_size.observe)
-        self.decoder = Batcher(lambda files: [decode_image(*files)], 2, 1, settings.max_decode_queue)
+        rule, two = self.predictor.input_rule, (2, 1, settings.max_decode_queue)
+        self.decoder = Batcher(lambda files: [decode_image(*files, rule)], *two, nice=settings.nice)
         # With all networks of a cascade: the margins of one do not compare with those of another.
         explain = partial(explanation, partial(self.predictor.logits, full_cascade=True))
-        self.explainer = Batcher(lambda images: [explain(*images)], 1, 1, settings.max_explain_queue)
+        one = 1, 1, settings.max_explain_queue
+        self.explainer = Batcher(lambda images: [explain(*images)], *one, nice=settings.nice)
         digest = hashlib.sha256(settings.model.read_bytes()).hexdigest()
         about = {"sha256": digest, "version": version("cifake-lab"), "trained_on": self.predictor.data}
         self.metrics.watch(self.batcher, self.drift, about)
@@ -97,7 +99,7 @@ class Service:
     async def _decode(self, content: bytes) -> DecodedImage | InputError:
         """Decode a file, in a thread where that takes long."""
         try:
-            return decode_small_image(content) or (await self.decoder.run([content]))[0]
+            return decode_small_image(content, self.predictor.input_rule) or (await self.decoder.run([content]))[0]
         except InputError as error:
             return error
 
@@ -128,13 +130,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     routes = [*forms.routes, *router.routes, *page.router.routes]
     given, paths = service.settings, frozenset(route.path for route in routes)
     app = FastAPI(
-        title="CIFAKE Lab", version=version("cifake-lab"), lifespan=_lifespan, routes=routes, docs_url=None,
+        title="CIFAKE Lab", version=version("cifake-lab"), lifespan=lifespan, routes=routes, docs_url=None,
         redoc_url=None, redirect_slashes=False, exception_handlers=HANDLERS,
         telemetry=dict.fromkeys(("tracing", "metrics", "logs"), False),
-        description=f"{_ABOUT} {service.limits or ''}",
+        description=f"{_about(service.predictor.data)} {service.limits or ''}",
     )  # fmt: skip
     app.state.service = service
-    app.add_middleware(BodyLimit, given.max_body, given.max_body_memory, given.body_timeout)
+    app.add_middleware(BodyLimit, service.turns, given.max_body, given.max_body_memory, given.body_timeout)
     app.add_middleware(MetricsMiddleware, service.metrics, paths)
     app.add_middleware(Addresses, paths)
     if given.cors_origins:
@@ -143,16 +145,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-@asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Watch for drift, and collect garbage less often: it took 9 % of the time, and 40 ms with what is loaded now."""
-    watching, thresholds = asyncio.create_task(app.state.service.watch_drift()), gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(20_000)
-    yield
-    gc.set_threshold(*thresholds)
-    gc.unfreeze()
-    watching.cancel()
+def _about(data: str) -> str:
+    return f"Tells FAKE from REAL as in its training data, {data}." if data.startswith("own images") else _ABOUT
 
 
 @forms.post("/predict/", response_model=Answer, responses=ERRORS, openapi_extra=form(FILE))
@@ -191,10 +185,13 @@ async def predict_batch(request: Request, unsure: Unsure = False) -> Response:
 @router.get("/health")
 async def health(request: Request) -> dict[str, str | int | None]:
     """Report that the service is up, and its version; of its network the training data, the limits outside them (null
-    where they have not been measured), and the version of the rule from an image to its input.
+    where they have not been measured), the version of the rule from an image to its input, and the input's side in
+    pixels.
     """
     service: Service = request.app.state.service
-    about = {"trained_on": service.predictor.data, "limits": service.limits, "input_rule": INPUT_RULE}
+    rule = service.predictor.input_rule
+    about = {"trained_on": service.predictor.data, "limits": service.limits}
+    about |= {"input_rule": rule.version, "image_size": rule.size}
     return {"status": "ok", "version": request.app.version, **about}
 
 
@@ -205,4 +202,5 @@ async def metrics(request: Request) -> Response:
 
 
 async def _files(request: Request, most: int) -> list[bytes]:
-    return await form_files(request.headers.get("content-type", ""), request.scope["body"], most)
+    service: Service = request.app.state.service
+    return await form_files(request.headers.get("content-type", ""), request.scope["body"], most, service.turns)

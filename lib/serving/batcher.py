@@ -1,6 +1,9 @@
 """Micro-batching: what waits while the network computes makes up the next batch. Nothing waits for company."""
 
 import asyncio
+import os
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,15 +22,15 @@ class Batcher(Generic[Item, Result]):
     """Call `function` for items of several requests together, in `workers` threads.
 
     It gets up to `max_batch_size` items and returns a result for each, in order. At most `capacity` items wait.
-    `observe` gets the size of each batch.
+    `observe` gets the size of each batch. Its threads have a priority that is lower by `nice` (on Linux).
     """
 
     def __init__(
         self, function: Callable[[list[Item]], Sequence[Result]], workers: int, max_batch_size: int, capacity: int,
-        observe: Callable[[int], object] = lambda size: None,
+        observe: Callable[[int], object] = lambda size: None, nice: int = 0,
     ) -> None:  # fmt: skip
         self._function, self._max_batch_size, self.capacity, self._observe = function, max_batch_size, capacity, observe
-        self._threads = ThreadPoolExecutor(workers)
+        self._threads = ThreadPoolExecutor(workers, initializer=partial(_lower_priority, nice))
         self._idle = 2 * workers  # two batches a thread, which has the next one at hand when it is done with one
         self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
 
@@ -63,3 +66,10 @@ class Batcher(Generic[Item, Result]):
             if not future.done():  # its request may have been cancelled
                 future.set_exception(error) if error else future.set_result(result)
         self._dispatch()
+
+
+def _lower_priority(nice: int) -> None:
+    """Lower the priority of this thread, where threads have one of their own."""
+    if nice and sys.platform == "linux":
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + nice)

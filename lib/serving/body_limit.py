@@ -7,6 +7,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lib.serving.errors import refusal
+from lib.serving.turns import Turns
 
 
 class BodyLimit:
@@ -17,8 +18,8 @@ class BodyLimit:
     bytes. There is no response where the client goes away before its body is complete.
     """
 
-    def __init__(self, app: ASGIApp, max_body: int, memory: int, timeout: float) -> None:
-        self.app, self.max_body, self.memory, self.timeout = app, max_body, memory, timeout
+    def __init__(self, app: ASGIApp, turns: Turns, max_body: int, memory: int, timeout: float) -> None:
+        self.app, self.turns, self.max_body, self.memory, self.timeout = app, turns, max_body, memory, timeout
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,7 +55,8 @@ class BodyLimit:
                     if self._held > self.memory:
                         detail = "too many large bodies at once: try again in a second"
                         raise HTTPException(503, detail, {"Retry-After": "1"})
-                    more = message.get("more_body", False)
+                    if more := message.get("more_body", False):
+                        await self.turns.take(chunk or b"")
         except TimeoutError:
             detail = f"the body did not arrive within {self.timeout:g} seconds: send it faster"
             raise HTTPException(408, detail, {"Connection": "close"}) from None

@@ -1,6 +1,5 @@
 """The form in the body of a request: the files that it holds, or a sentence on what is wrong with it."""
 
-import asyncio
 from collections.abc import Sequence
 from io import BytesIO
 
@@ -8,15 +7,16 @@ from fastapi import HTTPException
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 
 from lib.serving.schemas import FIELD
+from lib.serving.turns import Turns
 
 _MAX_HEADER = 16 * 2**10  # bytes of a header line of a part, whose options are parsed in Python
 _REMEDY = f"send the image as `curl -F {FIELD}=@image.png` does"
 
 
-async def form_files(content_type: str, chunks: Sequence[bytes], most: int) -> list[bytes]:
+async def form_files(content_type: str, chunks: Sequence[bytes], most: int, turns: Turns) -> list[bytes]:
     """Return the content of each part `data` of a form, in order, with or without a file name; ignore other parts.
 
-    `chunks` are the body, in order; other requests have their turn between two of them. Raises HTTPException: 422 for a
+    `chunks` are the body, in order, and take their `turns`. Raises HTTPException: 422 for a
     body that is no complete form or has no such file, 413 for more than `most` parts.
     """
     kind, options = parse_options_header(content_type)
@@ -33,7 +33,7 @@ async def form_files(content_type: str, chunks: Sequence[bytes], most: int) -> l
     try:
         for number, chunk in enumerate(chunks):
             if number:
-                await asyncio.sleep(0)
+                await turns.take(chunk)
             for event in parser.parse(chunk):
                 if isinstance(event, MultipartSegment):
                     parts, content = parts + 1, BytesIO()

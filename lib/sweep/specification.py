@@ -98,9 +98,9 @@ def check_specification(content: Any, name: str = "sweep") -> Specification:
     if cap is not None and not (fits(cap, "int") and cap > 0):
         raise InputError(f"run_cap is {cap!r}: give a whole number of trials")
     if content["method"] == "grid":
-        for name, parameter in parameters.items():
+        for key, parameter in parameters.items():
             if not parameter.values:
-                raise InputError(f"a grid needs values for {name!r}, not a range")
+                raise InputError(f"a grid needs values for {key!r}, not a range")
     elif cap is None:
         raise InputError(f"{content['method']} search does not end by itself: give run_cap, the number of trials")
     if "early_terminate" in content:

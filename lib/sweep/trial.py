@@ -23,7 +23,7 @@ from lib.sweep.kernels import Kernels
 # What 02_train and its kernel import, for `Kernels`: these seconds are then spent once, not in each trial.
 PRELOAD = (
     "ipykernel.kernelapp", "IPython.core.completerlib", "matplotlib_inline.backend_inline", "lib.training.train",
-    "lib.plots.training", "sklearn.utils.estimator_checks", "wandb", "pytorch_lightning.loggers",
+    "lib.plots.live", "lib.plots.training", "sklearn.utils.estimator_checks", "wandb", "pytorch_lightning.loggers",
 )  # fmt: skip
 _PATH = str(ROOT / "notebooks" / f"{NOTEBOOK}.ipynb")
 _FILES = {"nb": f"{NOTEBOOK}.ipynb", "run": "run.json", "history": "history.csv", "weights": "weights.safetensors"}

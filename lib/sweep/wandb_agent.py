@@ -91,7 +91,7 @@ def of_profile(name: str) -> tuple[dict[str, Any], Path]:
         for key, value in yaml.safe_load(file.read_text(encoding="utf-8")).items()
     }
     outputs = content["outputs"]
-    fixed = {"epochs": content["sweep_epochs"], "max_train_samples": content["max_sweep_samples"]}
+    fixed = {"epochs": content["sweep_epochs"], "max_train_samples": content["max_sweep_samples"], "figures": False}
     fixed["upstream"] = {"01_data": {"dataset": f"{outputs}/01_data/dataset/metadata.json"}}
     return fixed, project_path(f"{outputs}/sweep")
 

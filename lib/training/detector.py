@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from lib.data.batches import TrainBatch
 from lib.training.cuda_graph import GraphedStep
 from lib.training.muon import Muon
+from lib.training.schedule import one_cycle
 from lib.training.settings import Settings
 from lib.training.sgd import SGD
 
@@ -16,10 +17,10 @@ class Detector(pl.LightningModule):
     """Train a network on TrainBatch (lib.data.batches) with Muon, AdamW or SGD.
 
     Muon optimises the filters of convolutions, AdamW all other parameters; AdamW or SGD optimises everything if
-    `muon_lr` is 0. With the schedule "one_cycle" the learning rates rise linearly over the first tenth of all steps and
-    fall linearly to near 0 (Smith & Topin 2018, arXiv 1708.07120); a single step has the maximum rates. Weight decay
-    applies to the parameters of AdamW or SGD except norms and biases. On a single GPU, steps run as CUDA graphs
-    (lib.training.cuda_graph).
+    `muon_lr` is 0. The learning rates follow a schedule (lib.training.schedule); a single step has the maximum rates.
+    Weight decay applies to the parameters of AdamW or SGD except norms and biases. On a single GPU, steps run as CUDA
+    graphs (lib.training.cuda_graph). `train/loss` and `val/loss` are of the same target, the label: neither has the
+    auxiliary loss.
     """
 
     def __init__(self, network: nn.Module, settings: Settings) -> None:
@@ -57,8 +58,8 @@ class Detector(pl.LightningModule):
                 schedule.step()
         self.sums += outputs["sums"]
         if self.trainer.is_last_batch:
-            loss, correct, n = self.sums
-            means = {"train/loss": loss / n, "train/acc": correct / n}
+            loss, correct, weights = self.sums
+            means = {"train/loss": loss / weights, "train/acc": correct / weights}
             self.log_dict(means, on_step=False, on_epoch=True, sync_dist=True)
         return outputs
 
@@ -73,7 +74,8 @@ class Detector(pl.LightningModule):
         """Return the losses of a batch: `loss`, `losses` and `sums`.
 
         `loss` is the scalar to minimise, `losses` the cross-entropy of each image's label (float32 N; −1 for images
-        mixed by CutMix), and `sums` the sums over the images of the loss, of correct predictions, and of 1.
+        mixed by CutMix), and `sums` the weighted sums over the images of the cross-entropy without label smoothing, of
+        correct predictions, and of 1: with hard-example sampling they estimate those over all training images.
         """
         joint_logits = self.network.joint_logits(batch.images).float()  # members of an ensemble are trained separately
         targets = batch.targets[:, None].expand(-1, joint_logits.shape[1], -1, -1)
@@ -82,8 +84,9 @@ class Detector(pl.LightningModule):
         losses = F.cross_entropy(logits.mT, labels.mT, label_smoothing=smoothing, reduction="none").mean(1)
         auxiliary = aux_losses(joint_logits, targets).mean(1) if self.aux_loss_weight else 0.0
         loss = ((losses + self.aux_loss_weight * auxiliary) * batch.weights).mean()
-        correct = accuracy(logits.mean(1), labels[:, 0].argmax(1))
-        sums = torch.stack([loss.detach(), correct, torch.ones_like(correct)]) * len(losses)
+        correct = logits.mean(1).argmax(1) == labels[:, 0].argmax(1)
+        sharp = F.cross_entropy(logits.mT, labels.mT, reduction="none").mean(1) if smoothing else losses
+        sums = (torch.stack([sharp.detach(), correct, torch.ones_like(losses)]) * batch.weights).sum(1)
         return {"loss": loss, "losses": losses.detach().where(batch.unmixed, -1.0), "sums": sums}
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
@@ -97,12 +100,7 @@ class Detector(pl.LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         if self.schedule == "constant" or steps < 2:  # of few images: there is nothing to schedule
             return {"optimizer": optimizer}
-        max_lrs = [group["lr"] for group in optimizer.param_groups]
-        warm_up = max(0.1, 1.5 / steps)  # a warm-up of no step at all would divide by zero
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lrs, steps, pct_start=warm_up, anneal_strategy="linear", cycle_momentum=False
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": one_cycle(optimizer, steps), "interval": "step"}}
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Return the optimiser, with the maximum learning rates."""

@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lib.core.errors import InputError
+from lib.core.rows import ImageRows, equal_pixels
 from lib.models.networks import Network
 
-_BATCH_SIZE = 256
+_BATCH_SIZE = 256  # images of 32×32
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,16 @@ class Teacher:
             raise InputError(f"distillation_alpha is {self.alpha}: give a value from 0 to 1")
 
     @torch.inference_mode()
-    def targets(self, images: Tensor, labels: Tensor) -> Tensor:
+    def targets(self, images: Tensor | ImageRows, labels: Tensor) -> Tensor:
         """Return soft targets, float32 N×2 in class order: alpha × predicted probabilities + (1 − alpha) × labels.
 
-        `images` are uint8 N×32×32×3, `labels` int64 N, on one device. The predictions are those without augmentation;
-        they also serve as targets of flipped and translated images.
+        `images` are uint8 N×S×S×3, `labels` int64 N, on one device (or the images in their file). The predictions are
+        those without augmentation; they also serve as targets of flipped and translated images.
         """
-        network = self.network.to(images.device).eval()
-        probs = torch.cat([F.softmax(network(part.permute(0, 3, 1, 2)), 1) for part in images.split(_BATCH_SIZE)])
+        network = self.network.to(labels.device).eval()
+        size = equal_pixels(_BATCH_SIZE, images[0].shape[0])
+        parts = (torch.as_tensor(images[start : start + size]) for start in range(0, len(images), size))
+        probs = torch.cat([F.softmax(network(part.to(labels.device).permute(0, 3, 1, 2)), 1) for part in parts])
         return self.alpha * probs + (1 - self.alpha) * F.one_hot(labels, probs.shape[1])
 
     def fingerprint(self) -> str:

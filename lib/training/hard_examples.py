@@ -1,12 +1,27 @@
 """Hard-example sampling: an epoch has the images of highest loss and a weighted random sample of the others."""
 
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from lib.training.checkpoints import checkpoint_to_resume
+
 _HARDEST = 0.4  # of an epoch's samples
+
+
+def last_losses(checkpoints: Path, num_samples: int) -> Tensor:
+    """Return the loss of each of `num_samples` training images as last computed: float32, in the order of training.
+
+    An image that was never in an epoch, or always mixed by CutMix, has infinity; so have all where `checkpoints`,
+    a folder, has none.
+    """
+    path = checkpoint_to_resume(checkpoints)
+    if path is None:
+        return torch.full((num_samples,), torch.inf)
+    return torch.load(path, map_location="cpu", weights_only=True)["callbacks"][HardExampleSampler.__name__]["losses"]
 
 
 class HardExampleSampler(pl.Callback):

@@ -1,6 +1,7 @@
 """The training history: one row an epoch, as CSV and as a progress bar."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,18 @@ from tqdm import tqdm
 from lib.core.errors import InputError
 from lib.core.files import atomic_file
 
+OnEpoch = Callable[[pd.DataFrame], None]
+
 
 class History(pl.Callback):
     """Record the metrics of each epoch in the checkpoints and in `path` (CSV), and show a progress bar of epochs.
 
-    `seconds` is the time of training, without validation.
+    `seconds` is the time of training, without validation. `on_epoch` gets the history so far after each epoch.
     Raises InputError at the end of an epoch whose metrics are not finite.
     """
 
-    def __init__(self, path: Path, epochs: int, progress: bool) -> None:
-        self.path, self.epochs, self.progress = path, epochs, progress
+    def __init__(self, path: Path, epochs: int, progress: bool, on_epoch: OnEpoch | None = None) -> None:
+        self.path, self.epochs, self.progress, self.on_epoch = path, epochs, progress, on_epoch
         self.rows: list[dict[str, float]] = []
         self.bar: tqdm | None = None
 
@@ -56,7 +59,9 @@ class History(pl.Callback):
         metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         self.rows.append({"epoch": epoch, **metrics, "seconds": round(seconds, 2)})
         if trainer.is_global_zero:
-            write_history(self.path, self.rows)
+            table = write_history(self.path, self.rows)
+            if self.on_epoch:
+                self.on_epoch(table)
         if self.bar is not None:
             self.bar.update(epoch - self.bar.n)
             self.bar.set_postfix({name: f"{metrics[name]:.4f}" for name in ("train/loss", "val/acc")})

@@ -65,13 +65,14 @@ def fit_frozen(dataset: PackedDataset, init_state_dict: dict[str, Tensor], setti
     `weights.safetensors` and `run.json` to `folder`, as `train` does.
     """
     start = time.perf_counter()
-    model_config = {"name": "vgg16_bn", "mean": _MEAN, "std": _STD, "hflip_tta": False}
+    model_config = {"name": "vgg16_bn", "mean": _MEAN, "std": _STD, "hflip_tta": False,
+                    "image_size": dataset.image_size}  # fmt: skip
     network = build_network(**model_config)
     network.load_state_dict(init_state_dict, strict=False)
     indices = PackedDataModule(dataset, settings).train_indices
     device = choose_device(settings.accelerator)
     images, labels = load_tensors(dataset, indices, device)
-    features = run_network(network, images).features
+    features = run_network(network, images, device=device).features
     scaler, regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features, labels.cpu())
     weight = torch.from_numpy(regression.coef_[0] / scaler.scale_) / 2
     bias = torch.tensor(regression.intercept_[0] / 2) - weight @ torch.from_numpy(scaler.mean_)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 
 from lib.core.errors import InputError
+from lib.core.input_rule import IMAGE_SIZE
 from lib.core.parameters import out_of_limits
 from lib.data.augment import Augmentation
 from lib.models.device import choose_device
@@ -69,7 +70,8 @@ class Settings:
             raise InputError(f"muon_lr is {self.muon_lr}, but Muon goes with adamw, not {self.optimizer}: set it to 0")
         choose_device(self.accelerator)
 
-    @property
-    def augmentation(self) -> Augmentation:
-        """Return the augmentation of training images."""
-        return Augmentation(self.flip, self.translate, self.corruption_prob, self.cutout_size)
+    def augmentation(self, image_size: int = IMAGE_SIZE, margin: int = 0) -> Augmentation:
+        """Return the augmentation of training images of that size, packed with that margin."""
+        return Augmentation(
+            self.flip, self.translate, self.corruption_prob, self.cutout_size, image_size=image_size, margin=margin
+        )

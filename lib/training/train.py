@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lib.core.errors import InputError
 from lib.core.files import read_json, remove_file, write_json
+from lib.core.input_rule import IMAGE_SIZE
 from lib.core.provenance import lib_hash
 from lib.core.run_dir import prepare_run_dir
 from lib.data.dataset import PackedDataset
@@ -24,7 +25,7 @@ from lib.training.checkpoints import Checkpoints, checkpoint_to_resume, load_che
 from lib.training.data_module import PackedDataModule
 from lib.training.detector import Detector
 from lib.training.distillation import Teacher
-from lib.training.history import History, write_history
+from lib.training.history import History, OnEpoch, write_history
 from lib.training.run_record import run_record
 from lib.training.settings import Settings
 from lib.training.trainer import ProcessSetup, input_errors, make_trainer, own_processes, quiet_lightning
@@ -41,6 +42,7 @@ def train(
     progress: bool = True,
     init_state_dict: dict[str, Tensor] | None = None,
     teacher: Teacher | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> Network:
     """Train on a packed dataset and return the network of the epoch with the best validation accuracy.
 
@@ -49,7 +51,7 @@ def train(
     whichever machine it was trained; any other is removed, and trained from scratch. Damaged files are dropped with a
     warning, and do not change the result. `wandb` is as in lib.core.wandb_mode. `init_state_dict` holds initial weights
     by their names in the network; all others are initialised at random. A `teacher` distils its predictions into the
-    network.
+    network. `on_epoch` is called after each epoch with the history so far.
     Raises InputError if the loss is no longer finite or the device runs out of memory.
     """
     device = choose_device(settings.accelerator)
@@ -79,8 +81,8 @@ def train(
         for name in (_RECORD, _WEIGHTS, _HISTORY):  # of another run
             remove_file(folder / name)
     callbacks = [
-        History(folder / _HISTORY, settings.epochs, progress), Checkpoints(checkpoints), data.sampler,
-        ProcessSetup(threads),
+        History(folder / _HISTORY, settings.epochs, progress, on_epoch), Checkpoints(checkpoints),
+        data.sampler, ProcessSetup(threads),
     ]  # fmt: skip
     resumed = checkpoint_to_resume(checkpoints)
     with input_errors(settings), quiet_lightning(), own_processes(settings):
@@ -137,12 +139,13 @@ def _model_config(dataset: PackedDataset, settings: Settings) -> dict[str, Any]:
     """Return the arguments of `build_network` that are saved with the weights."""
     num_object_classes = dataset.object_classes()[1] if settings.aux_loss_weight else 0
     if num_object_classes == 1:
-        raise InputError(
-            "aux_loss_weight needs several object classes, but all images of the dataset have the same: set it to 0"
-        )
+        warnings.warn("aux_loss_weight has no effect: the images have no object classes", stacklevel=3)
+        num_object_classes = 0
+    # The files of networks for CIFAKE's size, the default, say nothing of it.
+    size = {} if dataset.image_size == IMAGE_SIZE else {"image_size": dataset.image_size}
     return {
         "name": settings.network, "mean": dataset.metadata["mean"], "std": dataset.metadata["std"],
-        "hflip_tta": settings.hflip_tta, "num_object_classes": num_object_classes,
+        "hflip_tta": settings.hflip_tta, "num_object_classes": num_object_classes, **size,
     }  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from lib.data.augment import IDENTITY, Augmentation, cutout, flip_and_translate
+from lib.data.augment import Augmentation, cutout, flip_and_translate
 
 IMAGES = torch.randint(0, 256, (50, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -14,7 +14,8 @@ def seeded() -> torch.Generator:
 
 def test_identity_returns_the_images_unchanged() -> None:
     indices = torch.tensor([7, 3, 3])
-    batch = IDENTITY.apply(IMAGES, indices, IDENTITY.get_params(3, seeded()))
+    identity = Augmentation()
+    batch = identity.apply(IMAGES, indices, identity.get_params(3, seeded()))
     assert torch.equal(batch, IMAGES[indices].permute(0, 3, 1, 2))
     assert batch.is_contiguous(memory_format=torch.channels_last)
 

@@ -97,7 +97,7 @@ def test_train_and_test_regions_are_disjoint() -> None:
     for name, regions in sample.REGIONS.items():
         (left, _, right, _), (other_left, _, other_right, _) = regions["train"], regions["test"]
         assert left - other_right >= 16 or other_left - right >= 16
-        with sample._open_photo(name) as photo:
+        with sample.open_photo(name) as photo:
             assert all(box[2] <= photo.width and box[3] <= photo.height for box in regions.values())
 
 

@@ -13,6 +13,7 @@ from scipy import special
 from lib import CLASSES
 from lib.core import file_set
 from lib.core.errors import InputError
+from lib.core.input_rule import InputRule
 from lib.core.labelled import open_labelled
 from lib.core.pixel_hash import pixel_hash, read_hashes, save_hashes
 from lib.evaluation.external import evaluate_network, evaluate_path, evaluate_sets, predict_sets
@@ -52,11 +53,16 @@ def folder(tmp_path: Path) -> Path:
 def judged(path: Path, **options: object) -> dict[str, dict]:
     """Return the figures by set."""
     images = open_labelled(path)
-    return {entry["set"]: entry for entry in evaluate_sets(predict_sets(images, predict), images, **options)["sets"]}
+    return {
+        entry["set"]: entry
+        for entry in evaluate_sets(predict_sets(images, predict, InputRule()), images, **options)["sets"]
+    }
 
 
 def levels(folder: Path, name: str) -> np.ndarray:
-    return np.array([decode_image(file.read_bytes()).pixels.mean() for file in sorted((folder / name).iterdir())])
+    return np.array(
+        [decode_image(file.read_bytes(), InputRule()).pixels.mean() for file in sorted((folder / name).iterdir())]
+    )
 
 
 @pytest.mark.parametrize("as_zip", [False, True])
@@ -92,7 +98,7 @@ def test_auc_is_against_the_set_that_is_named(folder: Path) -> None:
 
 def test_pooled_shares_leave_out_the_photographs_of_the_known_kind(folder: Path) -> None:
     images = open_labelled(folder)
-    pooled = evaluate_sets(predict_sets(images, predict), images, against="photo")["pooled"]
+    pooled = evaluate_sets(predict_sets(images, predict, InputRule()), images, against="photo")["pooled"]
     fake = np.concatenate([levels(folder, "sd/FAKE"), levels(folder, "gan/FAKE")])
     assert pooled["FAKE"] == proportion((fake > 100).sum(), 40)
     assert pooled["REAL"] == proportion((levels(folder, "other/REAL") > 100).sum(), 20)
@@ -105,7 +111,7 @@ def test_one_image_and_one_class_have_no_auc(folder: Path) -> None:
     for number in range(1, 20):
         (folder / "sd" / "FAKE" / f"{number:02}.png").unlink()
     images = open_labelled(folder)
-    result = evaluate_sets(predict_sets(images, predict), images)
+    result = evaluate_sets(predict_sets(images, predict, InputRule()), images)
     (entry,) = result["sets"]
     assert (entry["n"], entry["roc_auc"], result["overall"]) == (1, None, None)
     assert "1 images" in sets_table(result)
@@ -113,11 +119,11 @@ def test_one_image_and_one_class_have_no_auc(folder: Path) -> None:
 
 def test_training_images_and_those_in_both_classes_are_left_out(folder: Path, tmp_path: Path) -> None:
     names = sorted((folder / "gan" / "FAKE").iterdir())
-    known = np.stack([decode_image(file.read_bytes()).pixels for file in names[:3]])
+    known = np.stack([decode_image(file.read_bytes(), InputRule()).pixels for file in names[:3]])
     save_hashes(tmp_path / "h.npy", known)
     (folder / "photo" / "REAL" / "copy.png").write_bytes((folder / "sd" / "FAKE" / "00.png").read_bytes())
     images = open_labelled(folder)
-    result = evaluate_sets(predict_sets(images, predict), images, training=read_hashes(tmp_path / "h.npy"))
+    result = evaluate_sets(predict_sets(images, predict, InputRule()), images, training=read_hashes(tmp_path / "h.npy"))
     sets = {entry["set"]: entry for entry in result["sets"]}
     assert (sets["gan"]["n"], sets["gan"]["training_images"], result["training_images"]) == (17, 3, 3)
     assert (sets["sd"]["n"], sets["photo"]["n"]) == (19, 20)
@@ -125,7 +131,7 @@ def test_training_images_and_those_in_both_classes_are_left_out(folder: Path, tm
     text = sets_table(result)
     assert "left out: 3 images that are the network's training images" in text
     assert "left out: 2 images that are in both classes (photo/REAL/copy.png, sd/FAKE/00.png)" in text
-    assert "overlap was not looked for" in sets_table(evaluate_sets(predict_sets(images, predict), images))
+    assert "overlap was not looked for" in sets_table(evaluate_sets(predict_sets(images, predict, InputRule()), images))
     (tmp_path / "h.npy").write_bytes(b"no")
     with pytest.raises(InputError, match="holds no hashes of images"):
         read_hashes(tmp_path / "h.npy")
@@ -143,17 +149,20 @@ def test_drift_is_that_of_the_whole_set(folder: Path) -> None:
 
 def test_each_image_is_encoded_first_where_that_is_asked_for(folder: Path) -> None:
     images = open_labelled(folder)
-    plain, encoded_first = predict_sets(images, predict), predict_sets(images, predict, jpeg=10)
+    plain, encoded_first = (
+        predict_sets(images, predict, InputRule()),
+        predict_sets(images, predict, InputRule(), jpeg=10),
+    )
     assert (plain["hash"] == encoded_first["hash"]).all(), "the overlap is looked for before"
     assert encoded_first["finest detail"].mean() < 0.7 * plain["finest detail"].mean()
     with pytest.raises(InputError, match="jpeg is 0: give a quality from 1 to 95"):
-        predict_sets(images, predict, jpeg=0)
+        predict_sets(images, predict, InputRule(), jpeg=0)
 
 
 def test_what_cannot_be_read_is_named(folder: Path) -> None:
     (folder / "sd" / "FAKE" / "bad.png").write_bytes(b"no")
     images = open_labelled(folder)
-    result = evaluate_sets(predict_sets(images, predict), images)
+    result = evaluate_sets(predict_sets(images, predict, InputRule()), images)
     assert list(result["unreadable"]) == ["sd/FAKE/bad.png"]
     assert result["n"] == 80
 
@@ -163,7 +172,7 @@ def test_where_nothing_can_be_read_the_first_reason_is_told(tmp_path: Path) -> N
     (tmp_path / "own" / "FAKE" / "bad.png").write_bytes(b"no")
     images = open_labelled(tmp_path / "own")
     with pytest.raises(InputError, match=r"no image can be read; of FAKE/bad\.png: the file is no image"):
-        evaluate_sets(predict_sets(images, predict), images)
+        evaluate_sets(predict_sets(images, predict, InputRule()), images)
 
 
 def test_a_network_in_training_is_evaluated_like_an_exported_one(folder: Path) -> None:
@@ -172,7 +181,7 @@ def test_a_network_in_training_is_evaluated_like_an_exported_one(folder: Path) -
     pixels = np.stack([np.asarray(Image.open(file)) for file in sorted((folder / "photo/REAL").iterdir())])
     hashes = np.array([pixel_hash(image) for image in pixels[:5]], np.uint64)
     calibration = Calibration(2.0, 0.6, fit_distance(pixels, np.ones(20)))
-    result = evaluate_network(network, calibration, folder, hashes, None, "cpu")
+    result = evaluate_network(network, calibration, 1, folder, hashes, None, "cpu")
     sets = {entry["set"]: entry for entry in result["sets"]}
     assert (sets["photo"]["n"], sets["photo"]["training_images"]) == (15, 5)
     logits = run_network(network, torch.from_numpy(pixels), progress=False).logits
@@ -184,7 +193,7 @@ def test_a_bomb_in_a_zip_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(file_set, "MAX_BYTES", 100_000)
     (folder / "sd" / "FAKE" / "bomb.png").write_bytes(encoded(np.zeros((2, 2, 3), np.uint8), "PNG") + bytes(100_000))
     images = open_labelled(zipped(folder))
-    result = evaluate_sets(predict_sets(images, predict), images)
+    result = evaluate_sets(predict_sets(images, predict, InputRule()), images)
     assert "more than an image should have" in result["unreadable"]["sd/FAKE/bomb.png"]
 
 

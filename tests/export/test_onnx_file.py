@@ -21,6 +21,7 @@ MEAN, STD = [120.0, 118.0, 107.0], [61.0, 61.0, 68.0]
 REFERENCE = ROOT / "outputs" / "reference"
 
 
+@pytest.mark.slow
 def test_released_network_needs_onnxruntime_alone(sample_dataset: PackedDataset) -> None:
     images = np.ascontiguousarray(sample_dataset.images[::8].transpose(0, 3, 1, 2))
     session = onnxruntime.InferenceSession(REFERENCE / "model.onnx", providers=["CPUExecutionProvider"])

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from lib.core.errors import InputError
 from lib.core.files import ROOT
+from lib.core.input_rule import InputRule
 from lib.inference.images import DecodedImage
 from lib.inference.out_of_distribution import fit_distance, from_json, pixel_statistics
 from lib.inference.predictor import Calibration, Predictor, default_model_path, warning
@@ -65,14 +66,14 @@ def blank(kind: str) -> np.ndarray:
 def test_the_released_network_is_unsure_of_blank_images(kind: str) -> None:
     predictions = Predictor(default_model_path()).predict(blank(kind))
     assert all(it.out_of_distribution and it.unsure for it in predictions)
-    image = DecodedImage(blank(kind)[0], 32, 32)
+    image = DecodedImage(blank(kind)[0], 32, 32, InputRule())
     assert "far from the training data" in warning(image, predictions[0])
 
 
 def test_without_a_threshold_nothing_is_said() -> None:
     (prediction,) = Calibration().predictions(known(1), [3.0])
     assert (prediction.prediction, prediction.unsure, prediction.out_of_distribution) == ("FAKE", None, None)
-    assert warning(DecodedImage(known(1)[0], 32, 32), prediction) is None
+    assert warning(DecodedImage(known(1)[0], 32, 32, InputRule()), prediction) is None
     (sure,) = Calibration(selective_threshold=0.6).predictions(known(1), [3.0])
     assert (sure.unsure, sure.out_of_distribution) == (False, None)
 
@@ -82,5 +83,5 @@ def test_a_network_for_another_input_rule_is_refused(tmp_path: Path) -> None:
     (tmp_path / "n.onnx").write_bytes(released.read_bytes())
     content = json.loads((ROOT / "outputs" / "reference" / "served.json").read_text(encoding="utf-8"))
     (tmp_path / "n.json").write_text(json.dumps(content | {"input_rule": 99}), encoding="utf-8")
-    with pytest.raises(InputError, match="its input rule is 99, not 1"):
+    with pytest.raises(InputError, match="its input rule is 99, not one of 1, 2"):
         Predictor(tmp_path / "n.onnx")

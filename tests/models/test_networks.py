@@ -4,17 +4,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import each_network
 from safetensors.torch import save_file
 
 from lib.core.errors import InputError
-from lib.models.networks import NETWORKS, build_network, count_macs, count_parameters
+from lib.models.networks import build_network, count_macs, count_parameters
 from lib.models.weights import load_weights, save_weights
 
 MEAN, STD = [120.0, 118.0, 107.0], [61.0, 61.0, 68.0]
 IMAGES = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", each_network())
 def test_networks_map_uint8_images_to_finite_logits(name: str) -> None:
     logits = build_network(name, MEAN, STD).eval()(IMAGES)
     assert (logits.shape, logits.dtype) == ((4, 2), torch.float32)

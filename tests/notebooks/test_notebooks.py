@@ -43,14 +43,40 @@ def test_form(path: Path) -> None:
     assert code[0].metadata.tags == ["parameters"]
     assert all(re.match(r"\w+ = .+  # type: \w+", line) for line in code[0].source.splitlines())
     assert not re.search(r"^(def|class) ", "\n".join(cell.source for cell in code), re.M)
-    assert 15 <= len(notebook.cells) <= 50
-    assert max(len(cell.source.splitlines()) for cell in code[1:]) <= 20
+    assert 15 <= len(notebook.cells) <= 40
+    assert max(len(cell.source.splitlines()) for cell in code[1:]) <= 15
     # Nothing comes between the parameters and their check: the import and the call are all of its cell.
     assert code[1].source.split("\n\n") == [
         "from lib.core.parameters import validate_parameters", f'validate_parameters("{path.stem}", globals())'
     ]  # fmt: skip
     # papermill reads the same declarations.
     assert list(papermill.inspect_notebook(path)) == list(declared(path.stem))
+
+
+@pytest.mark.parametrize("path", PATHS, ids=NAMES)
+def test_teaches(path: Path) -> None:
+    """A notebook opens with its question, and ends with the answer, from its variables, and with two things to try."""
+    cells = nbformat.read(path, 4).cells
+    texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    question = re.match(rf"# {path.stem[:2]} · [\w ]+\n\*\*[^*]+\?\*\*\n\n", texts[0])
+    assert question, "the first cell is a title, then the question in bold"
+    assert max(len(text.partition("\n")[2].split()) for text in texts) <= 90
+    (answer,) = (number for number, cell in enumerate(cells) if cell.source == "## Answer")
+    calls = [node for node in ast.walk(ast.parse(cells[answer + 1].source)) if isinstance(node, ast.Call)]
+    assert "Markdown" in {call.func.id for call in calls if isinstance(call.func, ast.Name)}
+    assert not re.search(r"\d\.\d|\d %", texts_of(cells[answer + 1].source)), "numbers come from the run"
+    steps = texts[-1].split("\n\n")[0]
+    assert steps.startswith("## Two things to try\n")
+    assert re.findall(r"^\d\.", steps, re.M) == ["1.", "2."]
+
+
+def texts_of(code: str) -> str:
+    """Return all literal text of `code`, without what f-strings compute or how they format it."""
+    nodes = list(ast.walk(ast.parse(code)))
+    specs = [node.format_spec for node in nodes if isinstance(node, ast.FormattedValue) and node.format_spec]
+    formats = {id(part) for spec in specs for part in ast.walk(spec)}
+    constants = (node for node in nodes if isinstance(node, ast.Constant))
+    return " ".join(node.value for node in constants if isinstance(node.value, str) and id(node) not in formats)
 
 
 @pytest.mark.parametrize("name", NAMES)

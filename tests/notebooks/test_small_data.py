@@ -28,7 +28,7 @@ def run(name: str, folder: Path, **parameters: object) -> str:
             20,
             ("Both classes have the same number of test images", "not significantly above the majority class, 50.00 %"),
         ),
-        (5, ("5 are FAKE and 20 REAL", "the majority class, 80.00 %; balanced accuracy")),
+        (5, ("5 are FAKE and 20 REAL", "chance level, 50.00 %; accuracy")),
     ],
 )
 def test_random_pixels_in_small_folders(tiny: Path, tmp_path: Path, num_fake: int, expected: tuple[str, str]) -> None:

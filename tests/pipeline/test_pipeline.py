@@ -62,7 +62,7 @@ def test_report_is_one_file_with_every_figure_and_names_the_sample(sample_build:
     page = (sample_build / "report.html").read_text(encoding="utf-8")
     assert "they are not results on CIFAKE" in page
     figures = {path.stem: path.read_bytes() for path in (sample_build / "figures").iterdir()}
-    assert {"02_train-history", "04_evaluate-confusion", "04_evaluate-robustness"} <= set(figures)
+    assert {"02_train-learning_curves", "04_evaluate-confusion", "04_evaluate-robustness"} <= set(figures)
     assert page.count("data:image/png;base64,") == len(figures) >= 12
     assert all(content.startswith(b"\x89PNG") for content in figures.values())
     assert not re.findall(r"""(?:src|href)=["'](?!#|data:)[^"']+""", page), "the page refers to another file"

@@ -41,6 +41,7 @@ def test_figures_are_named_after_their_function() -> None:
         "training_plots.history(a)",
         "display(training_plots.history(b))",
         "evaluation_plots.gallery(c)",
+        "live = live_plots.LiveFigure(live_plots.learning_curves)",
         "plot(d)",
     )
-    assert list(figures_of(notebook(*sources))) == ["history", "history-2", "gallery", "figure"]
+    assert list(figures_of(notebook(*sources))) == ["history", "history-2", "gallery", "learning_curves", "figure"]

@@ -18,6 +18,7 @@ from PIL import Image
 
 from lib.core.errors import InputError
 from lib.core.files import ROOT
+from lib.core.input_rule import InputRule
 from lib.inference.images import decode_image
 from lib.inference.limits import limits
 from lib.inference.predictor import Calibration, Predictor, default_model_path
@@ -41,7 +42,7 @@ def test_health_names_the_running_version_and_the_data(client: TestClient) -> No
     reply = client.get("/health")
     assert reply.status_code == 200
     assert reply.json() == {
-        "status": "ok", "version": version("cifake-lab"), "trained_on": "CIFAKE", "input_rule": 1,
+        "status": "ok", "version": version("cifake-lab"), "trained_on": "CIFAKE", "input_rule": 1, "image_size": 32,
         "limits": limits(default_model_path()),
     }  # fmt: skip
     assert reply.json()["limits"] in client.get("/openapi.json").json()["info"]["description"]
@@ -108,13 +109,13 @@ def test_images_of_every_format_and_mode_are_classified(client: TestClient, mode
 def test_sixteen_bits_transparency_and_orientation() -> None:
     deep = io.BytesIO()
     Image.fromarray(np.full((32, 32), 32896, np.uint16)).save(deep, "PNG")
-    assert (decode_image(deep.getvalue()).pixels == 128).all()
+    assert (decode_image(deep.getvalue(), InputRule()).pixels == 128).all()
     clear = encoded(np.zeros((32, 32, 4), np.uint8), "PNG", "RGBA")
-    assert (decode_image(clear).pixels == 255).all(), "transparent pixels become white"
+    assert (decode_image(clear, InputRule()).pixels == 255).all(), "transparent pixels become white"
     rotated, exif = io.BytesIO(), Image.Exif()
     exif[0x0112] = 6  # to be rotated by a quarter, clockwise
     Image.fromarray(NOISE).save(rotated, "PNG", exif=exif)
-    assert (decode_image(rotated.getvalue()).pixels == np.rot90(NOISE, -1)).all()
+    assert (decode_image(rotated.getvalue(), InputRule()).pixels == np.rot90(NOISE, -1)).all()
 
 
 def huge() -> bytes:

@@ -1,6 +1,8 @@
 """Micro-batching, with functions that take their time."""
 
 import asyncio
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -75,3 +77,13 @@ def test_a_full_queue_takes_nothing_a_failed_batch_fails_alone() -> None:
             await waiting
 
     asyncio.run(use())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
+def test_threads_have_the_priority_asked_for() -> None:
+    async def priority(nice: int) -> int:
+        batcher = Batcher(lambda items: [os.getpriority(os.PRIO_PROCESS, 0)], 1, 1, 1, nice=nice)
+        return (await batcher.run([0]))[0]
+
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    assert [asyncio.run(priority(nice)) for nice in (0, 7)] == [usual, min(19, usual + 7)]

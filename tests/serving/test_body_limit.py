@@ -7,6 +7,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from lib.serving.body_limit import BodyLimit
+from lib.serving.turns import Turns
 
 
 async def length(scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,12 +44,12 @@ def status(sent: list[Message]) -> int:
 
 
 def test_a_body_in_chunks_arrives_whole() -> None:
-    sent = asyncio.run(post(BodyLimit(length, 10, 10, 1), body(b"abc", b"de", b"fghij$")))
+    sent = asyncio.run(post(BodyLimit(length, Turns(), 10, 10, 1), body(b"abc", b"de", b"fghij$")))
     assert (status(sent), sent[1]["body"]) == (200, b"10")
 
 
 def test_bodies_that_are_too_large_or_too_slow_are_refused() -> None:
-    limit = BodyLimit(length, 10, 100, 0.05)
+    limit = BodyLimit(length, Turns(), 10, 100, 0.05)
     assert status(asyncio.run(post(limit, body(b"abcdef", b"ghijkl$")))) == 413
     for announced in (b"11", b"-1", b"many"):
         assert status(asyncio.run(post(limit, body(b"a$"), (b"content-length", announced)))) == 413
@@ -58,7 +59,7 @@ def test_bodies_that_are_too_large_or_too_slow_are_refused() -> None:
 
 
 def test_bodies_at_the_same_time_share_the_memory() -> None:
-    limit = BodyLimit(length, 10, 15, 1)
+    limit = BodyLimit(length, Turns(), 10, 15, 1)
 
     async def use() -> list[int]:
         slow = asyncio.create_task(post(limit, body(b"abcdefgh", b"$", pause=0.03)))
@@ -71,6 +72,6 @@ def test_bodies_at_the_same_time_share_the_memory() -> None:
 
 
 def test_a_client_that_goes_away_gets_no_response_and_leaves_no_memory() -> None:
-    limit = BodyLimit(length, 10, 10, 1)
+    limit = BodyLimit(length, Turns(), 10, 10, 1)
     assert asyncio.run(post(limit, body(b"abc"))) == []
     assert status(asyncio.run(post(limit, body(b"abcdefghij$")))) == 200

@@ -18,6 +18,7 @@ from PIL import Image
 
 from lib.core.containers import MAX_PARTS, MAX_SCANS, MAX_STRIPS
 from lib.core.decode import MAX_PIXELS
+from lib.core.input_rule import InputRule
 from lib.inference.images import decode_small_image
 from lib.serving.app import create_app
 from lib.serving.protocol import Protocol
@@ -147,8 +148,8 @@ def test_headers_of_a_part(client: TestClient, options: bytes) -> None:
 def test_a_small_file_that_takes_long_is_not_decoded_between_requests() -> None:
     slow = tiff_of_strips(3900)
     assert len(slow) < 16 * 2**10
-    assert decode_small_image(slow) is None
-    assert decode_small_image(encoded(NOISE, "TIFF")) is not None
+    assert decode_small_image(slow, InputRule()) is None
+    assert decode_small_image(encoded(NOISE, "TIFF"), InputRule()) is not None
 
 
 def test_others_have_their_turn_between_the_files_of_a_batch() -> None:

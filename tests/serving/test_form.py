@@ -7,6 +7,7 @@ import pytest
 from fastapi import HTTPException
 
 from lib.serving.form import form_files
+from lib.serving.turns import Turns
 
 MULTIPART = "multipart/form-data; boundary=cut"
 IMAGE = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\r\n--cu\r\n"  # bytes of a kind that images have
@@ -15,7 +16,7 @@ IMAGE = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\r\n--cu\r\n"  # bytes of a kind that 
 def files_of(content_type: str, body: bytes, most: int, size: int = 2**20) -> Sequence[bytes]:
     """Return the files of a form that arrives in chunks of `size` bytes."""
     chunks = [body[k : k + size] for k in range(0, len(body), size)]
-    return asyncio.run(form_files(content_type, chunks, most))
+    return asyncio.run(form_files(content_type, chunks, most, Turns()))
 
 
 def part(disposition: bytes, content: bytes = IMAGE) -> bytes:
@@ -90,7 +91,8 @@ def test_others_have_their_turn_while_a_large_form_is_read() -> None:
     async def read() -> None:
         nonlocal turns
         body = part(b'name="data"', bytes(100_000)) + b"--cut--"
-        reading = asyncio.create_task(form_files(MULTIPART, [body[k : k + 1000] for k in range(0, len(body), 1000)], 1))
+        chunks = [body[k : k + 1000] for k in range(0, len(body), 1000)]
+        reading = asyncio.create_task(form_files(MULTIPART, chunks, 1, Turns()))
         while not reading.done():
             turns += 1
             await asyncio.sleep(0)

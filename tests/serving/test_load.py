@@ -106,7 +106,7 @@ def codes_of(client: TestClient, path: str, content: bytes, users: int, go_on: t
 
 def test_large_images_at_the_same_time_are_bounded(service, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = threading.Event()
-    monkeypatch.setattr("lib.serving.app.decode_image", lambda content: (go_on.wait(20), decode_image(content))[1])
+    monkeypatch.setattr("lib.serving.app.decode_image", lambda *args: (go_on.wait(20), decode_image(*args))[1])
     large = encoded(np.zeros((200, 200, 3), np.uint8))
     codes = codes_of(service(max_decode_queue=1), "/predict/", large, 7, go_on)
     assert codes == [200] * 5 + [503] * 2, "two are decoded, two at hand, one waits"

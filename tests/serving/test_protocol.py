@@ -1,5 +1,6 @@
 """The service behind its HTTP server: offers to upgrade, heads that never end, clients that go away, failures."""
 
+import logging
 import re
 import socket
 import threading
@@ -200,6 +201,7 @@ def test_a_client_that_leaves_while_its_image_waits_has_the_same_status(
 def test_a_failure_is_logged_with_its_traceback(
     connect: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)  # which uvicorn's own configuration ends
     failed = requests(connect, 500)
     with monkeypatch.context() as broken:
         broken.setattr(Predictor, "margins", lambda self, pixels: {}["no such thing"])

@@ -102,3 +102,8 @@ def test_hyperband_has_the_rungs_of_wandb() -> None:
     assert min_resource({"max_iter": 27, "s": 2}) == 3  # 27/3 and 9/3
     assert min_resource({"max_iter": 27, "s": 9}) == 1
     assert min_resource({"max_iter": 8, "s": 2, "eta": 2}) == 2
+
+
+@pytest.mark.parametrize("name", ["sweep_grid", "sweep_bayes"])
+def test_a_sweep_is_named_after_its_file(name: str) -> None:
+    assert load_specification(project_path(f"parameters/{name}.yaml")).name == name

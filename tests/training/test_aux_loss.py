@@ -8,7 +8,6 @@ import torch
 from conftest import settings
 from torch.nn import functional as F
 
-from lib.core.errors import InputError
 from lib.data.batches import load_tensors
 from lib.data.dataset import PackedDataset
 from lib.export.onnx_file import export_onnx
@@ -61,10 +60,16 @@ def test_auxiliary_target_is_learnt_reloaded_and_exported(sample_dataset: Packed
     export_onnx(loaded, tmp_path / "model.onnx")  # raises if the logits differ
 
 
-def test_auxiliary_target_needs_several_object_classes(sample_dataset: PackedDataset, tmp_path: Path) -> None:
+def test_without_object_classes_the_auxiliary_target_has_no_effect(
+    sample_dataset: PackedDataset, tmp_path: Path
+) -> None:
     unknown = dataclasses.replace(sample_dataset, records=sample_dataset.records.assign(object_class="unknown"))
-    with pytest.raises(InputError, match=r"aux_loss_weight needs several object classes.* set it to 0"):
-        train(unknown, settings(aux_loss_weight=1.0), tmp_path, progress=False)
+    given = settings(epochs=1)
+    with pytest.warns(UserWarning, match="aux_loss_weight has no effect: the images have no object classes"):
+        with_target = train(unknown, dataclasses.replace(given, aux_loss_weight=1.0), tmp_path / "1", progress=False)
+    without = train(unknown, given, tmp_path / "0", progress=False)
+    for first, second in zip(with_target.parameters(), without.parameters(), strict=True):
+        assert torch.equal(first, second)
 
 
 def test_network_without_auxiliary_target_ends_in_a_linear_layer() -> None:

@@ -66,3 +66,20 @@ def test_a_constant_rate_has_no_schedule() -> None:
     configured = detector_of(schedule="constant").configure_optimizers()
     assert list(configured) == ["optimizer"]
     assert [group["lr"] for group in configured["optimizer"].param_groups] == [0.1, 0.01, 0.01]
+
+
+def test_the_loss_that_is_recorded_is_of_the_label_alone() -> None:
+    """Without the auxiliary target and smoothing, and weighted: it can be compared with the validation loss."""
+    torch.manual_seed(0)
+    images, labels = torch.randint(0, 256, (N, 3, 32, 32), dtype=torch.uint8), torch.arange(N) % 2
+    targets = torch.eye(2)[labels][:, :, None] * torch.eye(10)[torch.arange(N) % 10][:, None]
+    weights = torch.linspace(0.5, 3, N)
+    batch = TrainBatch(images, targets, torch.arange(N), weights, torch.ones(N, dtype=torch.bool))
+    network = build_network("plain_16_32", [127.5] * 3, [74.0] * 3, num_object_classes=10)
+    detector = Detector(network, settings(aux_loss_weight=0.5, label_smoothing=0.1))
+    detector.eval()
+    with torch.inference_mode():
+        sums, logits = detector.losses(batch)["sums"], network(images)
+    losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    expected = [losses, (logits.argmax(1) == labels).float(), torch.ones(N)]
+    assert sums.tolist() == pytest.approx([float((row * weights).sum()) for row in expected], rel=1e-5)

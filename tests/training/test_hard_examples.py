@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from lib.data.batches import load_tensors
 from lib.data.dataset import PackedDataset
-from lib.training.hard_examples import HardExampleSampler
+from lib.training.hard_examples import HardExampleSampler, last_losses
 from lib.training.train import train
 
 LOSSES = torch.rand(1000, generator=torch.Generator().manual_seed(0)) ** 4
@@ -62,12 +62,15 @@ def test_training_records_the_loss_of_each_image(sample_dataset: PackedDataset, 
         epochs=2, flip=False, translate=0, dropout=0.0, hflip_tta=False, max_train_samples=0, sample_fraction=0.8
     )
     network = train(sample_dataset, plan, tmp_path, progress=False)
-    last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
-    recorded = last["callbacks"]["HardExampleSampler"]["losses"]
     indices = sample_dataset.indices("train")
+    recorded = last_losses(tmp_path / "checkpoints", len(indices))
     images, labels = load_tensors(sample_dataset, np.random.default_rng(0).permutation(indices))
     with torch.inference_mode():
         losses = F.cross_entropy(network(images.permute(0, 3, 1, 2)), labels, reduction="none")
     known = recorded.isfinite()
     assert known.double().mean() > 0.9
     assert torch.corrcoef(torch.stack((recorded[known], losses[known])))[0, 1] > 0.7
+
+
+def test_without_a_checkpoint_no_loss_is_known(tmp_path: Path) -> None:
+    assert torch.equal(last_losses(tmp_path, 3), torch.full((3,), torch.inf))

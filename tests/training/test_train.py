@@ -243,7 +243,7 @@ def test_missing_class_is_rejected(
 ) -> None:
     records = sample_dataset.records
     unlabelled = records[(records["split"] != split) | (records["label"] != label)]
-    dataset = replace(sample_dataset, images=sample_dataset.images[unlabelled.index],
+    dataset = replace(sample_dataset, packed=sample_dataset.packed[unlabelled.index],
                       records=unlabelled.reset_index(drop=True))  # fmt: skip
     with pytest.raises(InputError, match=f"none of the .* images is {CLASSES[label]}: {remedy}"):
         train(dataset, settings(), tmp_path, progress=False)

@@ -1,9 +1,9 @@
-"""Figures of training runs show the numbers of their histories and results."""
+"""Figures that compare runs show the numbers of their histories and results."""
 
 import pandas as pd
 import pytest
 
-from lib.plots.training import error_vs_seconds, learning_curves
+from lib.plots.comparison import error_vs_macs, error_vs_seconds, learning_curves
 
 
 def history(epochs: int) -> pd.DataFrame:
@@ -31,3 +31,13 @@ def test_errors_are_drawn_over_seconds_with_their_budgets() -> None:
     assert curves["a"].get_ydata() == pytest.approx([10, 2])
     assert [text.get_text() for text in ax.texts] == ["1", "40", "1"]
     assert "GPU" in ax.get_xlabel()
+
+
+def test_small_budgets_are_open_marks_with_their_budget_beside() -> None:
+    accuracy = {"value": 0.98, "ci_low": 0.97, "ci_high": 0.99}
+    entry = {"macs": 2_000_000, "accuracy": accuracy, "budget": "3 epochs × 300 images"}
+    (ax,) = error_vs_macs({"a": entry | {"whole": True}, "b": entry | {"whole": False}}, published=False).axes
+    marks = [line for line in ax.lines if line.get_marker() not in ("None", None, "")]
+    assert [mark.get_ydata()[0] for mark in marks] == pytest.approx([2, 2])
+    assert [mark.get_markerfacecolor() == "white" for mark in marks] == [False, True]
+    assert [text.get_text() for text in ax.texts] == ["a\n3 epochs × 300 images", "b\n3 epochs × 300 images"]
