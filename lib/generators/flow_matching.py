@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.core.decode import IMAGE_SIZE
+from lib.core.input_rule import IMAGE_SIZE
 from lib.generators.tensors import CHUNK, channels_last, random_batches, set_lr, to_float, to_uint8
 
 _BATCH, _LR, _EMA = 64, 2e-3, 0.005

@@ -5,8 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lib.core.decode import IMAGE_SIZE
-from lib.inference.images import encoded_as_in_training
+from lib.core.input_rule import IMAGE_SIZE, encoded_as_cifake
 
 _GROUP = 20  # images that are changed alike
 
@@ -25,7 +24,7 @@ def as_foreign(images: np.ndarray, seed: int) -> np.ndarray:
 
 def as_jpeg75(images: np.ndarray) -> np.ndarray:
     """Return images (uint8 N×32×32×3), each encoded as all images of CIFAKE are."""
-    return np.stack([encoded_as_in_training(image) for image in images])
+    return np.stack([encoded_as_cifake(image) for image in images])
 
 
 def _resampled(images: Tensor, random: torch.Generator) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.core.decode import IMAGE_SIZE
+from lib.core.input_rule import IMAGE_SIZE
 from lib.generators.tensors import random_batches, set_lr, to_uint8
 
 RADIUS, WIDTH, MIXTURE = 5, 256, 5
