@@ -24,6 +24,7 @@ from PIL import Image
 from service import running, spread
 
 from lib.core.containers import MAX_SCANS
+from lib.core.decode import MAX_TILES
 from lib.core.provenance import processor
 
 CONNECTIONS, EVERY, SECONDS = 4, 0.04, 6  # of the ordinary client; seconds
@@ -44,16 +45,16 @@ def post(body: bytes, path: str = "/predict/") -> bytes:
 
 
 def large(form: str, **options: object) -> bytes:
-    """Return an image of SIDE×SIDE pixels."""
+    """Return an image of SIDE×SIDE pixels, of even blocks, so that each format keeps it within max_body."""
     file = io.BytesIO()
-    pixels = np.random.default_rng(0).integers(0, 256, (88, 88, 3), np.uint8)
-    Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BILINEAR).save(file, form, **options)
+    pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 3), np.uint8)
+    Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.NEAREST).save(file, form, **options)
     return file.getvalue()
 
 
 def many_scans() -> bytes:
     """Return a progressive JPEG with as many scans as are allowed: the last one is repeated."""
-    content = large("JPEG", progressive=True, quality=10)  # within max_body
+    content = large("JPEG", progressive=True, quality=10)
     starts = [k for k in range(len(content)) if content[k : k + 2] == b"\xff\xda"]
     return content[:-2] + content[starts[-1] : -2] * (MAX_SCANS - len(starts)) + b"\xff\xd9"
 
@@ -115,12 +116,13 @@ KINDS: dict[str, Attack] = {
     "JPEG of 64 scans": partial(repeat, lambda: post(part(many_scans())), 16),
     "PNG": partial(repeat, lambda: post(part(large("PNG", compress_level=1))), 16),
     "TIFF, LZW": partial(repeat, lambda: post(part(large("TIFF", compression="tiff_lzw"))), 16),
-    "TIFF of 60,000 strips": partial(repeat, lambda: post(part(many_strips(60_000))), 16),
+    "TIFF of 8,192 strips": partial(repeat, lambda: post(part(many_strips(MAX_TILES))), 16),
     "WebP": partial(repeat, lambda: post(part(large("WEBP", quality=30, method=0))), 16),
     "explanations": partial(repeat, lambda: post(part(image(0)), "/predict/?explain=true"), 32),
     "batches of 64 large files": partial(repeat, lambda: post(part(image(0, 3000)) * 64, "/predict/batch"), 8),
     "batches of TIFFs of strips": partial(repeat, lambda: post(part(many_strips(3900)) * 64, "/predict/batch"), 8),
     "bodies of 20 MB": partial(repeat, lambda: post(part(bytes(20_000_000))), 8),
+    "refused bodies of 100 MB": partial(repeat, lambda: post(part(bytes(100_000_000))), 8),
     "long headers of parts": partial(repeat, lambda: post(part(image(0), b'; name="data"' + b";a=1" * 250_000)), 8),
     "endless heads": partial(trickle, HEAD + b"X: ", bytes(2**18).replace(b"\0", b"x"), 8, 0),
     "half heads": partial(trickle, HEAD, b"X: y\r\n", 500, 0.2),

@@ -8,11 +8,10 @@ import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from _pytest.mark import ParameterSet
 from filelock import FileLock
 from PIL import Image
 
@@ -170,7 +169,7 @@ def settings(**changes: object) -> "Settings":
     return Settings(**{**small, **changes})
 
 
-def each_network() -> list[str | ParameterSet]:
+def each_network() -> list[Any]:
     """Return the names of all networks, as values of a parameter; the largest takes seconds."""
     from lib.models.networks import NETWORKS
 

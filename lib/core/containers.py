@@ -16,7 +16,7 @@ MAX_STRIPS = 65_536  # strips or tiles of a TIFF: each takes microseconds, howev
 MAX_PARTS = 100_000  # chunks of a PNG, segments of a JPEG, extensions of a GIF
 _MAX_TEXT = 2**16  # bytes of a text that may turn the image
 _PNG, _JPEG, _GIF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", (b"GIF87a", b"GIF89a")
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TIFF = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")  # as Pillow has them
 # A marker with a segment, or the end. As in libjpeg, 0xFF00 (data), a second 0xFF, restarts and reserved ones are none.
 _MARKER = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")
 _GIF_BLOCK = re.compile(rb"\0*(!.|,(?=.{9}))", re.DOTALL)  # an extension and its kind, or a frame

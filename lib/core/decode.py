@@ -19,6 +19,7 @@ from lib.core.input_rule import IMAGE_SIZE, InputRule
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 50_000_000  # a larger image is refused before it is decoded
+MAX_TILES = 8192  # strips or tiles that Pillow decodes one by one, taking Python's lock each time
 _PLAIN_FILE = 16  # bytes a pixel; a longer JPEG has metadata, or scans by the thousand
 _MAX_RUN_LENGTH = 2**22  # bytes and pixels of a run-length encoded BMP, which Pillow decodes in Python
 _ROWS, _TILE_ROWS = 278, 323  # tags of a TIFF: the rows of a strip, and of a tile
@@ -51,8 +52,9 @@ def open_image(content: bytes) -> Image.Image:
 
     Further pages of a TIFF and further pictures of a multi-picture JPEG are left out, as is metadata but for the
     orientation. Raises InputError for bytes that are no image of FORMATS, for an animation, and for what would keep a
-    decoder busy: more than MAX_PIXELS, many scans, strips or tiles (`essentials`), a large run-length encoded BMP. What
-    is left takes a core 5 seconds at most for a file of 20 MB, as measured on the worst that is known of each format.
+    decoder busy: more than MAX_PIXELS or MAX_TILES, many scans, strips or tiles (`essentials`), a large run-length
+    encoded BMP. What is left takes a core 5 seconds at most for a file of 20 MB, as measured on the worst that is known
+    of each format.
     """
     if not content:
         raise InputError("the file is empty: send an image")
@@ -63,6 +65,8 @@ def open_image(content: bytes) -> Image.Image:
             raise Image.DecompressionBombError
         if image.format == "WEBP" and getattr(image, "is_animated", False):
             raise InputError("the image is animated: send one of a single frame")
+        if len(image.tile) > MAX_TILES:
+            raise InputError(f"the image has more than {MAX_TILES:,} strips or tiles: save it again, with fewer")
         run_length = [tile.codec_name for tile in image.tile] == ["bmp_rle"]
         if run_length and max(image.width * image.height, len(content)) > _MAX_RUN_LENGTH:
             raise InputError("the image is a large BMP with run-length encoding: send a PNG")

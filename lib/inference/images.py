@@ -1,5 +1,7 @@
 """Decode image files to the inputs of a network (lib.core.input_rule), at once where that takes no time."""
 
+import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +12,9 @@ from lib.core.decode import decode_plain, open_image, rgb
 from lib.core.input_rule import INPUT_RULES, InputRule
 
 _SMALL_FILE, _SMALL_IMAGE, _FEW_TILES = 16 * 2**10, 128 * 128, 16  # bytes, pixels, and strips or tiles of a TIFF
+# Threads that give up Python's lock for each strip hand it to one another thousands of times a second, and the event
+# loop, which asks for it only when nobody has got it for a while, waits for seconds. So one decodes a TIFF at a time.
+_ONE_TIFF = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,10 @@ def decode_image(content: bytes, rule: InputRule) -> DecodedImage:
 
     Raises InputError for bytes that `open_image` or `rgb` refuses, and for an image that the rule does.
     """
-    return _plain(content, rule) or _decoded(open_image(content), rule)
+    if image := _plain(content, rule):
+        return image
+    with _ONE_TIFF if content.startswith((b"II", b"MM")) else nullcontext():
+        return _decoded(open_image(content), rule)
 
 
 def as_jpeg(content: bytes, quality: int) -> bytes:

@@ -23,8 +23,9 @@ def limits(model: Path) -> str | None:
     except (KeyError, TypeError):
         raise InputError(f"{path} lacks the shares of all sets: take it from the same release as the network") from None
     return (
-        f"Outside its training data it fails: it calls {generators[0]} images by other generators FAKE "
-        f"({generators[1]} as JPEG), and {photographs[0]} photographs from elsewhere ({photographs[1]} as JPEG)."
+        f"Outside its training data it fails: it detects {generators[0]} images by other generators "
+        f"({generators[1]} as JPEG), and calls {photographs[0]} photographs from elsewhere FAKE "
+        f"({photographs[1]} as JPEG)."
     )
 
 

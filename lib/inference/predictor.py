@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import onnxruntime
 
@@ -144,7 +145,7 @@ def default_model_path() -> Path:
 
 
 def open_onnx(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
-    """Open an exported network for the CPU (`threads` 0: as many as there are cores).
+    """Open an exported network for the CPU (`threads` 0: one a usable core).
 
     Its input must be `images`, uint8 N×3×S×S (RGB, S a multiple of 16 up to 256), its output `logits`, float32 N×2.
     Raises InputError for a missing file, one that is not ONNX, and a network with other inputs or outputs.
@@ -152,7 +153,7 @@ def open_onnx(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     if not path.is_file():
         raise InputError(f"{path} is missing: export a network first")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or joblib.cpu_count()  # by itself it takes no heed of a quota
     options.log_severity_level = 3  # errors: that a margin may be given is no reason to warn
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a thread that spins takes a core
     try:

@@ -161,6 +161,8 @@ async def predict(request: Request, unsure: Unsure = False, explain: Explain = F
     contents = await _files(request, most=8)
     if len(contents) > 1:
         raise HTTPException(400, "the form has several files: send one, or all to /predict/batch")
+    if explain:
+        service.explainer.check_room()  # before the work that the prediction takes
     (outcome,) = await service.predict(contents)
     answer = service.answer(outcome, unsure)
     if isinstance(outcome, InputError):

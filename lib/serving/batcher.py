@@ -39,11 +39,15 @@ class Batcher(Generic[Item, Result]):
         """Count the items that wait."""
         return len(self._queue)
 
+    def check_room(self, count: int = 1) -> None:
+        """Raise QueueFull where `count` items more may not wait."""
+        at_once = self._idle * self._max_batch_size  # these are about to leave the queue
+        if self.depth + count > self.capacity + at_once:
+            raise QueueFull
+
     async def run(self, items: Sequence[Item]) -> list[Result]:
         """Return the results of `items`, in order; raise QueueFull, and queue none, where not all of them may wait."""
-        at_once = self._idle * self._max_batch_size  # these are about to leave the queue
-        if self.depth + len(items) > self.capacity + at_once:
-            raise QueueFull
+        self.check_room(len(items))
         loop = asyncio.get_running_loop()
         futures = [loop.create_future() for _ in items]
         self._queue.extend(zip(items, futures, strict=True))

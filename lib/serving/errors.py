@@ -1,5 +1,6 @@
 """The responses to requests without a prediction: one sentence, never a path or a traceback."""
 
+import asyncio
 from collections.abc import Mapping
 
 from fastapi import Request, Response
@@ -10,6 +11,7 @@ from starlette.exceptions import HTTPException
 from lib.core.errors import InputError
 from lib.serving.batcher import QueueFull
 
+_PAUSE = 0.1  # seconds before a client learns that there is no room: it may ask again at once, while others wait
 _ROUTING = {404: "there is nothing at this address: see /docs", 405: "this address has another method: see /docs"}
 
 
@@ -27,6 +29,7 @@ async def _respond(_: Request, error: Exception) -> Response:
         case RequestValidationError():
             return refusal(422, f"the query parameter {error.errors()[0]['loc'][-1]!r} is of another type: see /docs")
         case QueueFull():
+            await asyncio.sleep(_PAUSE)
             return refusal(503, "too much to do: try again in a second", {"Retry-After": "1"})
     return refusal(500, "the service failed at this request, not you: its log says why")
 

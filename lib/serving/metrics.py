@@ -62,8 +62,8 @@ class MetricsMiddleware:
 
         async def noted(message: Message) -> None:
             nonlocal code
-            code = code if "gone" in scope else message.get("status", code)
             await send(message)
+            code = _CLIENT_GONE if "gone" in scope else message.get("status", code)
 
         try:
             with self.metrics.in_flight.track_inprogress():

@@ -4,10 +4,12 @@ import asyncio
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 _MAX_HEAD = 64 * 2**10  # bytes of the head of a request
 _LONG_HEAD = b'{"detail":"the head of the request is too long: send shorter headers, and files in the body"}'
+_REST_EVERY = 0.005  # seconds between two readings of what is left of a body after its answer
 _LAST_CALL = 1.0  # seconds that an idle connection stays open at a shutdown
 
 
@@ -15,6 +17,7 @@ class Protocol(HttpToolsProtocol):
     """Close a connection without a request in progress after `timeout_keep_alive` seconds, whatever arrives meanwhile.
 
     At a shutdown a request that is on its way through an idle connection is still answered, as its last one.
+    What is left of a body that was refused is dropped, with pauses, so that it takes no turns from other requests.
     Offers to upgrade (h2c, WebSocket) are ignored. A head that goes on for 64 KiB is refused with 431. The scope of a
     request whose client has gone away gets a key `gone`.
     """
@@ -51,6 +54,14 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self._shutdown and self.cycle:
             self.cycle.keep_alive = False
+        if self.cycle:
+            self.cycle.__class__ = _Cycle  # which uvicorn has no setting for
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        if self.cycle.response_complete and not self.flow.read_paused:
+            self.flow.pause_reading()
+            self.loop.call_later(_REST_EVERY, self._read_on)
 
     def shutdown(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
@@ -62,8 +73,6 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unset_deadline()
-        if self.cycle and not self.cycle.response_complete:
-            self.cycle.scope["gone"] = True  # type: ignore[typeddict-unknown-key]
         super().connection_lost(exc)
 
     def _refuse_head(self) -> None:
@@ -71,6 +80,10 @@ class Protocol(HttpToolsProtocol):
         lines = b"HTTP/1.1 431 Request Header Fields Too Large", b"connection: close", b"content-type: application/json"
         self.transport.write(b"\r\n".join((*lines, b"content-length: %d" % len(_LONG_HEAD), b"", _LONG_HEAD)))
         self.transport.close()
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def _set_deadline(self) -> None:
         self._deadline = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
@@ -82,6 +95,16 @@ class Protocol(HttpToolsProtocol):
 
     def _should_upgrade(self) -> bool:
         return True  # so that no request begins with a head whose body the parser skips: _Parser repeats such a head
+
+
+class _Cycle(RequestResponseCycle):
+    """Begin no response to a client that has gone away, also in the turns before `connection_lost` is called."""
+
+    async def send(self, message: ASGISendEvent) -> None:
+        if self.transport.is_closing() and not self.response_started:
+            self.disconnected = True
+            self.scope["gone"] = True  # type: ignore[typeddict-unknown-key]
+        await super().send(message)
 
 
 class _Parser(HttpRequestParser):

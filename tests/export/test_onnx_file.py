@@ -13,7 +13,7 @@ from lib.core.errors import InputError
 from lib.core.files import ROOT
 from lib.data.dataset import PackedDataset
 from lib.export.onnx_file import TOLERANCE, export_onnx
-from lib.inference.predictor import open_onnx
+from lib.inference.predictor import default_model_path, open_onnx
 from lib.models.networks import NETWORKS, build_network
 from lib.models.weights import load_weights
 
@@ -31,6 +31,13 @@ def test_released_network_needs_onnxruntime_alone(sample_dataset: PackedDataset)
     assert (logits.dtype, logits.shape) == (np.float32, (len(images), 2))
     np.testing.assert_allclose(logits, expected, atol=TOLERANCE, rtol=0)
     assert np.ptp(logits) > 1, "nearly constant logits would agree by chance"
+
+
+def test_threads_are_the_usable_cores_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("joblib.cpu_count", lambda: 3)  # the least of cores, affinity and quota
+    for given, used in ((0, 3), (2, 2)):
+        session = open_onnx(default_model_path(), given)
+        assert session.get_session_options().intra_op_num_threads == used
 
 
 @pytest.mark.slow

@@ -2,18 +2,22 @@
 
 import io
 import struct
+import threading
 import time
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from conftest import encoded
 from PIL import Image
 
-from lib.core.decode import decode, decode_plain
+from lib.core.decode import decode, decode_plain, rgb
 from lib.core.errors import InputError
 from lib.core.input_rule import INPUT_RULES, InputRule
+from lib.inference import images
 from lib.inference.images import as_jpeg, decode_image, decode_small_image
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns of damage that it tolerates
@@ -320,6 +324,8 @@ BUSY: dict[str, tuple[Callable[[], bytes], str]] = {
     "chunks": (lambda: in_png(*[chunk(b"tEXt", b"")] * 200_000), "more than 100,000 parts"),
     "run lengths": (run_length, "run-length"),
     "strips": (lambda: strips(100_000), "more than 65,536 strips"),
+    "strips behind a header of mixed byte order": (lambda: b"II\0*" + strips(100_000)[4:], "more than 65,536 strips"),
+    "strips that are not compressed": (lambda: strips(10_000), "more than 8,192 strips"),
 }
 
 
@@ -332,6 +338,21 @@ def test_what_would_keep_a_decoder_busy_is_refused_with_a_sentence(kind: str) ->
         with pytest.raises(InputError, match=message):
             decoder(content)
         assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize(("form", "together"), [("TIFF", False), ("PNG", True)])
+def test_tiffs_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch, form: str, together: bool) -> None:
+    met, both = [], threading.Barrier(2)
+
+    def observed(opened: Image.Image) -> Image.Image:
+        with suppress(threading.BrokenBarrierError):
+            met.append(both.wait(0.3))
+        return rgb(opened)
+
+    monkeypatch.setattr(images, "rgb", observed)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda _: decode_image(saved(NOISE, form), InputRule()), range(2)))
+    assert bool(met) == together
 
 
 @pytest.mark.parametrize("content", [scans(10, 200, "RGB"), scans(60), in_jpeg((0xE1, b"\xff\xda" * 1000))])

@@ -18,8 +18,8 @@ def test_the_sentence_has_the_shares_of_both_forms(tmp_path: Path) -> None:
     content = {"as_found": shares(0.25, 0.5), "jpeg_75": shares(0.125, 0)}
     (tmp_path / "external.json").write_text(json.dumps(content))
     assert limits(tmp_path / "model.onnx") == (
-        "Outside its training data it fails: it calls 25.0 % of 1,234 images by other generators FAKE "
-        "(12.5 % as JPEG), and 50.0 % of 50 photographs from elsewhere (0.0 % as JPEG)."
+        "Outside its training data it fails: it detects 25.0 % of 1,234 images by other generators "
+        "(12.5 % as JPEG), and calls 50.0 % of 50 photographs from elsewhere FAKE (0.0 % as JPEG)."
     )
 
 

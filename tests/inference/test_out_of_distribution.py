@@ -54,15 +54,17 @@ def test_a_test_survives_json() -> None:
 def blank(kind: str) -> np.ndarray:
     colours = np.concatenate([RNG.integers(0, 256, (60, 1, 1, 3)), np.zeros((1, 1, 1, 3)), np.full((1, 1, 1, 3), 255)])
     ramp = np.linspace(0, 1, 32)[:, None, None]
+    squares = np.stack([(np.indices((32, 32)) // side).sum(0) % 2 for side in (1, 2, 4, 8, 16)])[..., None]
     images = {
         "constant": colours * np.ones((32, 32, 1)),
         "nearly constant": colours + RNG.normal(0, 1, (62, 32, 32, 3)),
         "a slow gradient": colours + ramp * RNG.uniform(-20, 20, (62, 1, 1, 3)) * np.ones((32, 32, 1)),
+        "a checkerboard": np.concatenate([squares * colour + (1 - squares) * (255 - colour) for colour in colours]),
     }
     return np.clip(images[kind].round(), 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("kind", ["constant", "nearly constant", "a slow gradient"])
+@pytest.mark.parametrize("kind", ["constant", "nearly constant", "a slow gradient", "a checkerboard"])
 def test_the_released_network_is_unsure_of_blank_images(kind: str) -> None:
     predictions = Predictor(default_model_path()).predict(blank(kind))
     assert all(it.out_of_distribution and it.unsure for it in predictions)

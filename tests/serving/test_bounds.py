@@ -16,8 +16,8 @@ from conftest import encoded
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from lib.core.containers import MAX_PARTS, MAX_SCANS, MAX_STRIPS
-from lib.core.decode import MAX_PIXELS
+from lib.core.containers import MAX_PARTS, MAX_SCANS
+from lib.core.decode import MAX_PIXELS, MAX_TILES
 from lib.core.input_rule import InputRule
 from lib.inference.images import decode_small_image
 from lib.serving.app import create_app
@@ -91,7 +91,7 @@ BOUNDS: dict[str, tuple[Callable[[int], bytes], int, int, str]] = {
     "parts of a PNG": (png_of_parts, MAX_PARTS, 1, "the file has more than 100,000 parts: save it again, with fewer"),
     "parts of a GIF": (gif_of_parts, MAX_PARTS, 1, "the file has more than 100,000 parts: save it again, with fewer"),
     "scans": (jpeg_of_scans, MAX_SCANS, 1, "the image has more than 64 scans: save it again, with fewer"),
-    "strips": (tiff_of_strips, MAX_STRIPS, 1, "the image has more than 65,536 strips or tiles: save it again, with "),
+    "strips": (tiff_of_strips, MAX_TILES, 1, "the image has more than 8,192 strips or tiles: save it again, with "),
     "pixels": (png_of_pixels, MAX_PIXELS, 5000, "the image has too many pixels: send one of at most 50,000,000"),
     "run lengths": (run_length_bmp, 2**22, 2048, "the image is a large BMP with run-length encoding: send a PNG"),
 }

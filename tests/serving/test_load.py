@@ -119,6 +119,25 @@ def test_explanations_at_the_same_time_are_bounded(service, monkeypatch: pytest.
     assert codes == [200] * 4 + [503] * 2, "one is computed, one at hand, two wait"
 
 
+def test_where_no_explanation_has_room_nothing_is_predicted_and_who_asks_again_at_once_waits(
+    service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr("lib.serving.app.explanation", lambda logits, pixels: (go_on.wait(20), Explanation("", []))[1])
+    client = service(max_explain_queue=1)
+    with ThreadPoolExecutor(3) as users:
+        replies = [users.submit(client.post, "/predict/?explain=true", files=FORM) for _ in range(3)]
+        deadline = time.time() + 10
+        while client.app.state.service.explainer.depth < 1 and time.time() < deadline:
+            time.sleep(0.01)
+        start = time.perf_counter()
+        assert client.post("/predict/?explain=true", files=FORM).status_code == 503
+        assert time.perf_counter() - start >= 0.1
+        assert "cifake_batch_size_sum 3.0" in client.get("/metrics").text
+        go_on.set()
+    assert [reply.result().status_code for reply in replies] == [200] * 3
+
+
 def test_a_failure_inside_the_service_is_a_sentence_without_a_traceback(
     service, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,14 +6,17 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pytest
 import uvicorn
 from conftest import encoded
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from lib.inference.predictor import Predictor
-from lib.serving.app import create_app
+from lib.serving.app import Service, create_app
 from lib.serving.protocol import Protocol
 
 pytestmark = pytest.mark.slow
@@ -70,6 +73,16 @@ def connect(server: uvicorn.Server) -> Iterator[Open]:
     yield connect
     for client in opened:
         client.close()
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """Return what uvicorn logs, whatever other tests of this process have configured."""
+    logger = logging.getLogger("uvicorn.error")
+    monkeypatch.setattr(logger, "disabled", False)
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])
+    monkeypatch.setattr(logger, "propagate", False)
+    return caplog
 
 
 def requests(connect: Open, code: int, path: str = "/predict/") -> float:
@@ -173,7 +186,7 @@ def test_a_client_that_leaves_before_its_body_is_complete_has_a_status_of_its_ow
 
 
 def test_a_client_that_leaves_while_its_image_waits_has_the_same_status(
-    connect: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    connect: Open, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
     margins, begun, go_on = Predictor.margins, threading.Event(), threading.Event()
 
@@ -195,13 +208,33 @@ def test_a_client_that_leaves_while_its_image_waits_has_the_same_status(
     assert clients[0].recv(4096).startswith(b"HTTP/1.1 200 ")
     eventually(lambda: requests(connect, 499), gone + 3)
     assert (requests(connect, 500), requests(connect, 200)) == (failed, answered + 1)
-    assert "Traceback" not in caplog.text
+    assert "Traceback" not in log.text
+
+
+def test_a_client_that_leaves_just_before_its_response_has_the_same_status(
+    server: uvicorn.Server, connect: Open, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    answer, gone, failed = Service.answer, requests(connect, 499), requests(connect, 500)
+
+    def late(*args: Any) -> dict[str, Any]:
+        for protocol in server.server_state.connections:
+            protocol.transport.abort()  # type: ignore[union-attr]  # connection_lost is called after this turn
+        return answer(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Service, "answer", late)
+        client = connect()
+        client.sendall(head() + BODY)
+        with suppress(ConnectionError):
+            assert read(client) == b""
+    eventually(lambda: requests(connect, 499), gone + 1)
+    assert requests(connect, 500) == failed
+    assert "Traceback" not in log.text
 
 
 def test_a_failure_is_logged_with_its_traceback(
-    connect: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    connect: Open, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)  # which uvicorn's own configuration ends
     failed = requests(connect, 500)
     with monkeypatch.context() as broken:
         broken.setattr(Predictor, "margins", lambda self, pixels: {}["no such thing"])
@@ -209,5 +242,15 @@ def test_a_failure_is_logged_with_its_traceback(
         client.sendall(head(CLOSED) + BODY)
         assert codes(read(client)) == ["500"]
     assert requests(connect, 500) == failed + 1
-    assert "Traceback" in caplog.text
-    assert "KeyError: 'no such thing'" in caplog.text
+    eventually(lambda: "KeyError: 'no such thing'" in log.text, True)  # the answer is sent first
+    assert "Traceback" in log.text
+
+
+def test_the_rest_of_a_refused_body_is_read_with_pauses(connect: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses, pause = [], FlowControl.pause_reading
+    monkeypatch.setattr(FlowControl, "pause_reading", lambda self: (pauses.append(self), pause(self)))
+    length = 21 * 2**20  # more than max_body
+    with connect() as client:
+        client.sendall(head(length=length) + bytes(length) + get("/health", CLOSED))
+        assert codes(read(client)) == ["413", "200"]
+    assert len(pauses) > 20, "or it takes the turns of other requests"
