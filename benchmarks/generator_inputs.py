@@ -1,6 +1,6 @@
 """Train small networks on our own fakes, with inputs and encodings of several kinds, a family of generators left out.
 
-    python benchmarks/generator_inputs.py DATASET FAKES [--recipe FILE] [--steps N] [--threads N]
+    python benchmarks/generator_inputs.py DATASET FAKES [--recipe FILE] [--steps N]
 
 DATASET is a folder of 01_data, FAKES the folder `fakes` that benchmarks/generators.py has filled. Each row is the mean
 over networks from scratch, one for each family that is left out: the ROC AUC of the family's validation images against
@@ -19,13 +19,13 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 
+from lib.core.files import ROOT
 from lib.data.dataset import open_dataset
 from lib.evaluation.predictions import run_network
-from lib.generators.fakes import FAMILIES, make_fakes, photographs
+from lib.generators.fakes import FAMILIES, Fakes, photographs
 from lib.generators.foreign import as_foreign
 from lib.generators.recipe import Recipe, load_recipe
 from lib.generators.resynthesis import KINDS, resynthesise
-from lib.models.device import set_threads
 from lib.models.networks import Network, build_network
 
 BATCH, LR = 64, 3e-3  # images of each class
@@ -33,12 +33,12 @@ RESYNTHESIS = ("frequencies", "shapes", "textures")
 
 
 def high_pass(x: Tensor) -> Tensor:
-    """Return images less the mean of 3×3 pixels."""
+    """Return images (float N×3×H×W) less the mean of 3×3 pixels."""
     return x - F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
 
 
 def neighbours(x: Tensor) -> Tensor:
-    """Return images less one pixel of each square of 2×2 (Tan et al. 2024, arXiv 2312.10461)."""
+    """Return images (float N×3×H×W) less one pixel of each square of 2×2 (Tan et al. 2024, arXiv 2312.10461)."""
     return x - F.interpolate(x[:, :, ::2, ::2], scale_factor=2.0)
 
 
@@ -60,14 +60,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("fakes", type=Path)
-    parser.add_argument("--recipe", type=Path, default=Path("parameters/generators.yaml"))
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--recipe", type=Path, default=ROOT / "parameters" / "generators.yaml")
+    parser.add_argument("--steps", type=int, default=500)
     given = parser.parse_args()
 
-    set_threads(given.threads)
-    recipe, dataset = load_recipe(given.recipe), open_dataset(given.dataset)
-    fakes = make_fakes(dataset, recipe, given.fakes)
+    recipe, dataset, fakes = load_recipe(given.recipe), open_dataset(given.dataset), read_fakes(given.fakes)
     real, val = (photographs(dataset, split, recipe.seed) for split in ("train", "val"))
     real_tensors, half = tensors(both(real[: recipe.real], recipe.seed)), len(val) // 2
     encoded = {name: tensors(both(made.train, recipe.seed)) for name, made in fakes.items()}
@@ -94,8 +91,17 @@ def main() -> None:
               f"{100 * np.mean(false_alarms):.1f} % |", flush=True)  # fmt: skip
 
 
+def read_fakes(folder: Path) -> dict[str, Fakes]:
+    """Return the fakes of all families by set."""
+    fakes = {}
+    for family, names in FAMILIES.items():
+        with np.load(folder / f"{family.replace(' ', '_')}.npz") as content:
+            fakes |= {name: Fakes(content[f"{name} train"], content[f"{name} val"]) for name in names}
+    return fakes
+
+
 def png(name: str, sources: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """Return fakes of one kind of resynthesis that were not encoded."""
+    """Return fakes of one kind of resynthesis (uint8 N×32×32×3) that were not encoded."""
     rng = np.random.default_rng([recipe.seed, list(KINDS).index(name)])
     return resynthesise(name, sources[: recipe.fakes], sources[recipe.fakes : 2 * recipe.fakes], rng)
 
@@ -133,7 +139,7 @@ def tensors(images: np.ndarray) -> Tensor:
 
 
 def draw(sets: list[Tensor], random: torch.Generator) -> Tensor:
-    """Return BATCH images, all sets alike, half of them flipped."""
+    """Return BATCH images (uint8 N×3×32×32), all sets alike, half of them flipped."""
     which = torch.randint(len(sets), (BATCH,), generator=random).tolist()
     batch = torch.stack([sets[i][torch.randint(len(sets[i]), (), generator=random)] for i in which])
     flip = torch.rand(BATCH, generator=random) < 0.5
@@ -141,7 +147,7 @@ def draw(sets: list[Tensor], random: torch.Generator) -> Tensor:
 
 
 def score(network: Network, images: np.ndarray) -> np.ndarray:
-    """Return for each image the margin by which it is FAKE."""
+    """Return for each image (uint8 N×32×32×3) the margin by which it is FAKE."""
     logits = run_network(network, torch.from_numpy(np.ascontiguousarray(images)), progress=False).logits
     return logits[:, 0] - logits[:, 1]
 

@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from lib.core.errors import InputError
 from lib.data.dataset import PackedDataset
 from lib.evaluation.metrics import proportion
 from lib.evaluation.predictions import run_network
@@ -37,8 +38,16 @@ def layer_statistics(network: Network, images: np.ndarray) -> Tensor:
 
 
 def all_statistics(network: Network, dataset: PackedDataset, fakes: dict[str, Fakes], recipe: Recipe) -> Statistics:
-    """Return the layer statistics of all that the head is fitted to; images of both classes are resized alike."""
+    """Return the layer statistics of all that the head is fitted to; images of both classes are resized alike.
+
+    Raises InputError where REAL images and the sources of fakes (lib.generators.fakes) would be the same photographs.
+    """
     real, val = (photographs(dataset, split, recipe.seed) for split in ("train", "val"))
+    if recipe.real + 2 * len(FAMILIES) * recipe.fakes > len(real) or 4 * recipe.val_fakes > len(val):
+        raise InputError(
+            f"{len(real):,} REAL training images and {len(val):,} for validation do not give each family photographs "
+            "of their own: lower real, fakes or val_fakes"
+        )
     indices = dataset.indices("val")
     cifake = dataset.images[indices[dataset.records["label"].to_numpy()[indices] == 0]]
     half = len(val) // 2
@@ -102,7 +111,7 @@ def _fitted(fit: HeadFit, statistics: Statistics, recipe: Recipe, left_out: tupl
 
 
 def called_fake(head: GeneratorHead, statistics: Tensor) -> dict[str, Any]:
-    """Return the share of images that the network with both heads calls FAKE."""
+    """Return the share of images, by their layer statistics (N×F), that the network with both heads calls FAKE."""
     logits = head(statistics)
     return proportion(int((logits[:, 0] > logits[:, 1]).sum()), len(logits))
 

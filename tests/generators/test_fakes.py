@@ -107,7 +107,7 @@ def test_fakes_are_made_once_for_the_same_parameters(
 
 
 def test_the_shipped_recipe_is_complete() -> None:
-    assert load_recipe(project_path("parameters/generators.yaml")).false_alarms == 0.01
+    assert 0 < load_recipe(project_path("parameters/generators.yaml")).false_alarms < 0.05
 
 
 @pytest.mark.parametrize(
