@@ -1,9 +1,11 @@
 """Draw the figures of README and of the method pages from CIFAKE's training images and the released weights.
 
-    python docs/scripts/figures.py DATASET    # a packed dataset of all of CIFAKE, such as outputs/cpu/01_data/dataset
+    python docs/scripts/figures.py DATASET [FAKES]
 
-They are written to docs/images and committed. Validation images are used where something is measured; the test images
-are never used. It takes a minute on two cores.
+DATASET is a packed dataset of all of CIFAKE, such as outputs/cpu/01_data/dataset; FAKES the folder `fakes` that
+benchmarks/generators.py fills, without which the figure of our own fakes is not drawn. Figures are written to
+docs/images and committed. Validation images are used where something is measured; the test images are never used. It
+takes a minute on two cores.
 """
 
 import re
@@ -28,6 +30,7 @@ from lib.data.batches import TrainBatch
 from lib.data.cutmix import cutmix
 from lib.data.dataset import PackedDataset, open_dataset
 from lib.data.spectrum import fine_detail
+from lib.generators.fakes import FAMILIES
 from lib.inference.predictor import INPUT, MARGIN, OUTPUT, open_onnx
 from lib.models.networks import Network
 from lib.models.summary import whitened_patterns
@@ -44,7 +47,7 @@ PAIRS = (("automobile", 5, 5), ("horse", 4, 4), ("dog", 1, 1), ("truck", 11, 8))
 NUM_VAL = 4000  # validation images of which something is measured
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, fakes: Path | None = None) -> None:
     """Draw all figures from the packed dataset in `folder`; raise InputError for one that is not of all of CIFAKE."""
     dataset = open_dataset(folder)
     if dataset.metadata["data"] != "CIFAKE":
@@ -60,6 +63,8 @@ def main(folder: Path) -> None:
     save("auxiliary_target", auxiliary_target())
     save("ensemble", member_errors(dataset, network))
     save("cascade", stages(dataset))
+    if fakes:
+        save("fakes", own_fakes(fakes))
 
 
 def save(name: str, fig: Figure) -> None:
@@ -93,6 +98,20 @@ def texture(dataset: PackedDataset) -> Figure:
     for ax, text in zip(axes[:, 0], ("image", "texture"), strict=True):
         ax.set_ylabel(text, fontsize=9)
     fig.subplots_adjust(wspace=0.04, hspace=0.04)
+    return fig
+
+
+def own_fakes(folder: Path, n: int = 9) -> Figure:
+    """Draw validation fakes of each set of our own generators, two sets a row."""
+    rows = []
+    for family, names in FAMILIES.items():
+        with np.load(folder / f"{family.replace(' ', '_')}.npz") as content:
+            rows += [(name, np.concatenate(content[f"{name} val"][:n], 1)) for name in names]
+    fig, axes = plt.subplots(-(-len(rows) // 2), 2, figsize=(11, 4.6), layout="constrained")
+    for ax, (name, strip) in zip(axes.T.flat, rows, strict=True):
+        ax.imshow(strip, interpolation="nearest")
+        ax.set_ylabel(name.replace("_", " "), rotation=0, ha="right", va="center")
+    plain(axes)
     return fig
 
 
@@ -241,4 +260,4 @@ def stages(dataset: PackedDataset) -> Figure:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))

@@ -7,7 +7,8 @@ from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
 LIB = Path(__file__).parents[2] / "lib"
 PACKAGES = (
-    "core", "data", "evaluation", "export", "inference", "models", "plots", "reporting", "serving", "sweep", "training",
+    "core", "data", "evaluation", "export", "generators", "inference", "models", "plots", "reporting",
+    "serving", "sweep", "training",
 )  # fmt: skip
 
 

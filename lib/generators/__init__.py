@@ -1,0 +1,1 @@
+"""Fakes made of REAL training images by small generators, and a head that detects their like."""
