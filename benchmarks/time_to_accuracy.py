@@ -25,6 +25,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from lib.core.files import ROOT, read_json, write_json
+from lib.core.parameters import load_profile
 from lib.core.provenance import processor
 from lib.data.batches import Batches, load_tensors
 from lib.data.dataset import PackedDataset, open_dataset
@@ -85,11 +86,7 @@ def open_or_pack(source: Source) -> PackedDataset:
 
 
 def settings_of(recipe: str, overrides: dict[str, Any]) -> Settings:
-    values = {
-        key: value
-        for name in ("sample", recipe)
-        for key, value in yaml.safe_load((ROOT / "parameters" / f"{name}.yaml").read_text(encoding="utf-8")).items()
-    }
+    values = load_profile(recipe)
     return Settings(**{f.name: values[f.name] for f in fields(Settings)} | overrides)
 
 

@@ -6,12 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # the lib of this checkout
 
-from lib.core.parameters import CHOICES, LIMITS
+from lib.core.parameters import CHOICES, LIMITS, load_profile
 
 PACKAGES = sorted(path.parent.name for path in (ROOT / "lib").glob("*/__init__.py"))
 PROFILES = ("sample", "cpu", "gpu")
@@ -30,7 +28,7 @@ def pages() -> dict[str, str]:
 
 def parameters() -> str:
     """Return a table of the parameters of each notebook, from its first code cell and the profiles."""
-    profiles = {name: _profile(name) for name in PROFILES}
+    profiles = {name: load_profile(name) for name in PROFILES}
     lines = [
         "# Parameters",
         "",
@@ -41,8 +39,8 @@ def parameters() -> str:
     ]
     for path in sorted((ROOT / "notebooks").glob("*.py")):
         cell = path.read_text(encoding="utf-8").partition('tags=["parameters"]')[2].partition("\n# %%")[0]
-        lines += ["", f"## {path.stem}", "", "| parameter | type | default | sample, cpu, gpu | range | meaning |"]
-        lines += ["|---|---|---|---|---|---|"]
+        columns = ("parameter", "type", "default", ", ".join(PROFILES), "range", "meaning")
+        lines += ["", f"## {path.stem}", "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
         for match in _PARAMETER.finditer(cell):
             name = match["name"]
             if name in _SET_BY_PLOOMBER:
@@ -55,12 +53,6 @@ def parameters() -> str:
                 f"| `{name}` | {match['type']} | `{match['default']}` | {shown} | {_range(name)} | {_cell(text)} |"
             )
     return "\n".join(lines) + "\n"
-
-
-def _profile(name: str) -> dict[str, Any]:
-    content = yaml.safe_load((ROOT / "parameters" / f"{name}.yaml").read_text(encoding="utf-8"))
-    meta = content.pop("meta", {})
-    return {**(_profile(Path(meta["import_from"]).stem) if "import_from" in meta else {}), **content}
 
 
 def _range(name: str) -> str:

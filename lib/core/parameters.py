@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import yaml
+
 from lib.core.errors import InputError
 from lib.core.files import ROOT, project_path
 from lib.core.input_rule import MAX_SIZE, RESIZE_MODES, SIZE_STEP, size_mistake
@@ -48,6 +50,19 @@ def declared(notebook: str) -> dict[str, str]:
     cell = re.split(r"^# %%", text.partition('tags=["parameters"]')[2], maxsplit=1, flags=re.M)[0]
     matches = (_DECLARATION.match(line) for line in cell.splitlines())
     return {match["name"]: match["type"] for match in matches if match}
+
+
+def load_profile(name: str) -> dict[str, Any]:
+    """Return all parameters of a file of parameters/ (by name, such as "cpu"), those that it imports or leaves out too.
+
+    Raises InputError for an unknown name.
+    """
+    path = project_path(f"parameters/{name}.yaml")
+    if not path.is_file():
+        raise InputError(f"there is no profile {name!r}, {path}: choose sample, cpu or gpu")
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    imported = content.pop("meta", {}).get("import_from", "sample.yaml")
+    return content if name == "sample" else {**load_profile(imported.removesuffix(".yaml")), **content}
 
 
 def validate_parameters(notebook: str, namespace: dict[str, Any]) -> None:

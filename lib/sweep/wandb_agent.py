@@ -18,7 +18,7 @@ import yaml
 
 from lib.core.errors import InputError
 from lib.core.files import ROOT, project_path, read_json
-from lib.core.parameters import declared
+from lib.core.parameters import declared, load_profile
 from lib.sweep.distributions import NOTEBOOK
 from lib.sweep.kernels import Kernels
 from lib.sweep.results import ranked
@@ -82,14 +82,7 @@ def table_of_folders(folder: Path, specification: Specification) -> pd.DataFrame
 
 def of_profile(name: str) -> tuple[dict[str, Any], Path]:
     """Return the parameters that a profile fixes for each trial, and the folder of its sweeps."""
-    path = project_path(f"parameters/{name}.yaml")
-    if not path.is_file():
-        raise InputError(f"PROFILE is {name!r}, but there is no {path}: choose sample, cpu or gpu")
-    content = {
-        key: value
-        for file in (project_path("parameters/sample.yaml"), path)
-        for key, value in yaml.safe_load(file.read_text(encoding="utf-8")).items()
-    }
+    content = load_profile(name)
     outputs = content["outputs"]
     fixed = {"epochs": content["sweep_epochs"], "max_train_samples": content["max_sweep_samples"], "figures": False}
     fixed["upstream"] = {"01_data": {"dataset": f"{outputs}/01_data/dataset/metadata.json"}}

@@ -11,6 +11,7 @@ from conftest import ploomber, sample_options
 
 from lib.core.errors import InputError
 from lib.core.files import ROOT, project_path, read_json
+from lib.core.parameters import load_profile
 from lib.evaluation.corruptions import ROBUSTNESS
 from lib.evaluation.metrics import SCHEMA_VERSION, check_metrics
 from lib.inference.predictor import Predictor
@@ -126,10 +127,10 @@ def test_edit_in_lib_makes_dependent_tasks_outdated(sample_build: Path, tmp_path
 @pytest.mark.parametrize("profile", ["cpu", "gpu"])
 def test_full_profiles_differ_from_the_default_one_and_write_elsewhere(profile: str) -> None:
     content = yaml.safe_load(project_path(f"parameters/{profile}.yaml").read_text())
-    base = yaml.safe_load(project_path("parameters/sample.yaml").read_text())
-    del content["meta"]
-    assert set(content) <= set(base), "a profile sets only parameters of the default one"
+    base = load_profile(content.pop("meta")["import_from"].removesuffix(".yaml"))
+    assert set(content) <= set(base), "a profile sets only parameters of the one that it imports"
     assert all(content[key] != base[key] for key in content), "a profile has only values that differ"
+    assert load_profile(profile) == {**base, **content}
     listing = ploomber("status", PLOOMBER_ENV_FILENAME=f"env.{profile}.yaml", COLUMNS="400")
     assert f"File('outputs/{profile}/report.html')" in listing
 

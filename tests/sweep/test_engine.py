@@ -347,7 +347,7 @@ def test_agent_command_refuses_an_unknown_profile(
     monkeypatch.setenv("PROFILE", "cpus")
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     assert main([str(tmp_path / "args.json")]) == 1
-    assert capsys.readouterr().err.startswith("PROFILE is 'cpus', but there is no ")
+    assert capsys.readouterr().err.startswith("there is no profile 'cpus', ")
 
 
 # The best, in a profile
