@@ -22,7 +22,15 @@ from lib.data.dataset import open_dataset
 from lib.evaluation.metrics import evaluate, percent
 from lib.evaluation.predictions import predict
 from lib.export.onnx_file import export_onnx
-from lib.generators.detector import all_statistics, called_fake, fitted, head_fit, leave_one_out, with_head
+from lib.generators.detector import (
+    all_statistics,
+    called_fake,
+    check_photographs,
+    fitted,
+    head_fit,
+    leave_one_out,
+    with_head,
+)
 from lib.generators.fakes import make_fakes
 from lib.generators.recipe import load_recipe
 from lib.models.device import set_threads
@@ -42,6 +50,7 @@ def main() -> None:
     start = time.process_time()
     set_threads(given.threads)
     recipe, dataset, network = load_recipe(given.recipe), open_dataset(given.dataset), load_weights(given.weights)
+    check_photographs(dataset, recipe)
     fakes = make_fakes(dataset, recipe, given.output / "fakes")
     with torch.inference_mode():
         statistics = all_statistics(network, dataset, fakes, recipe)

@@ -38,16 +38,8 @@ def layer_statistics(network: Network, images: np.ndarray) -> Tensor:
 
 
 def all_statistics(network: Network, dataset: PackedDataset, fakes: dict[str, Fakes], recipe: Recipe) -> Statistics:
-    """Return the layer statistics of all that the head is fitted to; images of both classes are resized alike.
-
-    Raises InputError where REAL images and the sources of fakes (lib.generators.fakes) would be the same photographs.
-    """
+    """Return the layer statistics of all that the head is fitted to; images of both classes are resized alike."""
     real, val = (photographs(dataset, split, recipe.seed) for split in ("train", "val"))
-    if recipe.real + 2 * len(FAMILIES) * recipe.fakes > len(real) or 4 * recipe.val_fakes > len(val):
-        raise InputError(
-            f"{len(real):,} REAL training images and {len(val):,} for validation do not give each family photographs "
-            "of their own: lower real, fakes or val_fakes"
-        )
     indices = dataset.indices("val")
     cifake = dataset.images[indices[dataset.records["label"].to_numpy()[indices] == 0]]
     half = len(val) // 2
@@ -67,6 +59,19 @@ def all_statistics(network: Network, dataset: PackedDataset, fakes: dict[str, Fa
         cifake_val=of(cifake),
         fake_val={name: of(it.val) for name, it in fakes.items()},
     )
+
+
+def check_photographs(dataset: PackedDataset, recipe: Recipe) -> None:
+    """Raise InputError where fakes (lib.generators.fakes) would be made of photographs that the head learns as REAL.
+
+    For validation the fakes of all families have the same sources, which the REAL images of `real_val` are not.
+    """
+    for split, needed in (("train", recipe.real + 2 * len(FAMILIES) * recipe.fakes), ("val", 4 * recipe.val_fakes)):
+        if needed > (found := len(photographs(dataset, split, recipe.seed))):
+            raise InputError(
+                f"the recipe needs {needed:,} REAL images of {split}, but there are {found:,}: "
+                "lower real, fakes or val_fakes"
+            )
 
 
 def head_fit(network: Network, statistics: Statistics, recipe: Recipe) -> HeadFit:

@@ -10,7 +10,15 @@ from lib.core.files import ROOT
 from lib.data.dataset import PackedDataset
 from lib.evaluation.predictions import run_network
 from lib.export.onnx_file import export_onnx
-from lib.generators.detector import all_statistics, fitted, head_fit, layer_statistics, leave_one_out, with_head
+from lib.generators.detector import (
+    all_statistics,
+    check_photographs,
+    fitted,
+    head_fit,
+    layer_statistics,
+    leave_one_out,
+    with_head,
+)
 from lib.generators.fakes import FAMILIES, Fakes, photographs
 from lib.generators.foreign import as_foreign
 from lib.generators.head import GeneratorHead, HeadFit, LayerStatistics
@@ -122,5 +130,6 @@ def test_a_recipe_that_takes_more_photographs_than_there_are_is_refused(sample_d
     recipe = load_recipe(ROOT / "parameters" / "generators.yaml")
     for name, value in (("fakes", 10_000), ("real", 10_000), ("val_fakes", 1000)):
         small = replace(recipe, **{"real": 100, "fakes": 5, "val_fakes": 4, name: value})
-        with pytest.raises(InputError, match="photographs of their own"):
-            all_statistics(network(), sample_dataset, {}, small)
+        with pytest.raises(InputError, match=f"REAL images of .*, but there are .*: lower .*{name}"):
+            check_photographs(sample_dataset, small)
+    check_photographs(sample_dataset, replace(recipe, real=100, fakes=5, val_fakes=4))
