@@ -5,8 +5,8 @@
 DATASET is a folder of 01_data, FAKES the folder `fakes` that benchmarks/generators.py has filled. Each row is the mean
 over networks from scratch, one for each family that is left out: the ROC AUC of the family's validation images against
 REAL validation images, and the share of REAL validation images, resized and sharpened, that score above all but 1 % of
-the others. Half of the training images, of either class, are resized and sharpened too. *PNG* fakes are not encoded as
-JPEGs for training, which REAL images always were: it shows what a mark of the class does.
+the others. Every training image, of either class, is taken as it is and resized and sharpened. *PNG* fakes are neither
+encoded as JPEGs nor resized for training, which REAL images are: it shows what a mark of the class does.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from lib.core.files import ROOT
 from lib.data.dataset import open_dataset
 from lib.evaluation.predictions import run_network
-from lib.generators.fakes import FAMILIES, Fakes, photographs
+from lib.generators.fakes import FAMILIES, photographs, read_family
 from lib.generators.foreign import as_foreign
 from lib.generators.recipe import Recipe, load_recipe
 from lib.generators.resynthesis import KINDS, resynthesise
@@ -64,7 +64,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500)
     given = parser.parse_args()
 
-    recipe, dataset, fakes = load_recipe(given.recipe), open_dataset(given.dataset), read_fakes(given.fakes)
+    recipe, dataset = load_recipe(given.recipe), open_dataset(given.dataset)
+    fakes = {name: made for family in FAMILIES for name, made in read_family(given.fakes, family).items()}
     real, val = (photographs(dataset, split, recipe.seed) for split in ("train", "val"))
     real_tensors, half = tensors(both(real[: recipe.real], recipe.seed)), len(val) // 2
     encoded = {name: tensors(both(made.train, recipe.seed)) for name, made in fakes.items()}
@@ -89,15 +90,6 @@ def main() -> None:
         each = ", ".join(f"{family} {value:.2f}" for family, value in aucs.items())
         print(f"| {kind} | {encoding} | {len(families)} | {np.mean(list(aucs.values())):.2f}: {each} | "
               f"{100 * np.mean(false_alarms):.1f} % |", flush=True)  # fmt: skip
-
-
-def read_fakes(folder: Path) -> dict[str, Fakes]:
-    """Return the fakes of all families by set."""
-    fakes = {}
-    for family, names in FAMILIES.items():
-        with np.load(folder / f"{family.replace(' ', '_')}.npz") as content:
-            fakes |= {name: Fakes(content[f"{name} train"], content[f"{name} val"]) for name in names}
-    return fakes
 
 
 def png(name: str, sources: np.ndarray, recipe: Recipe) -> np.ndarray:

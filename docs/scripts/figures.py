@@ -30,7 +30,7 @@ from lib.data.batches import TrainBatch
 from lib.data.cutmix import cutmix
 from lib.data.dataset import PackedDataset, open_dataset
 from lib.data.spectrum import fine_detail
-from lib.generators.fakes import FAMILIES
+from lib.generators.fakes import FAMILIES, read_family
 from lib.inference.predictor import INPUT, MARGIN, OUTPUT, open_onnx
 from lib.models.networks import Network
 from lib.models.summary import whitened_patterns
@@ -104,9 +104,8 @@ def texture(dataset: PackedDataset) -> Figure:
 def own_fakes(folder: Path, n: int = 9) -> Figure:
     """Draw validation fakes of each set of our own generators, two sets a row."""
     rows = []
-    for family, names in FAMILIES.items():
-        with np.load(folder / f"{family.replace(' ', '_')}.npz") as content:
-            rows += [(name, np.concatenate(content[f"{name} val"][:n], 1)) for name in names]
+    for family in FAMILIES:
+        rows += [(name, np.concatenate(made.val[:n], 1)) for name, made in read_family(folder, family).items()]
     fig, axes = plt.subplots(-(-len(rows) // 2), 2, figsize=(11, 4.6), layout="constrained")
     for ax, (name, strip) in zip(axes.T.flat, rows, strict=True):
         ax.imshow(strip, interpolation="nearest")

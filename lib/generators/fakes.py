@@ -52,7 +52,7 @@ def make_fakes(dataset: PackedDataset, recipe: Recipe, folder: Path) -> dict[str
     prepare_run_dir(folder, {**recipe.of_fakes(), "lib_hash": lib_hash(module="generators.fakes"),
                              "threads": torch.get_num_threads(), **dataset.fingerprint()})  # fmt: skip
     for number, family in enumerate(FAMILIES):
-        path = folder / f"{family.replace(' ', '_')}.npz"
+        path = _file(folder, family)
         if not path.is_file():
             # Sources of their own for every family, taken from the end: the head learns REAL from the beginning.
             sources = np.roll(real[::-1], -2 * number * recipe.fakes, 0), real_val[::-1]
@@ -62,9 +62,18 @@ def make_fakes(dataset: PackedDataset, recipe: Recipe, folder: Path) -> dict[str
                 arrays |= {f"{name} {split}": as_jpeg75(it) for split, it in zip(("train", "val"), parts, strict=True)}
             with atomic_file(path) as partial, partial.open("wb") as file:
                 np.savez(file, **arrays)
-        with np.load(path) as content:
-            made |= {name: Fakes(content[f"{name} train"], content[f"{name} val"]) for name in FAMILIES[family]}
+        made |= read_family(folder, family)
     return made
+
+
+def read_family(folder: Path, family: str) -> dict[str, Fakes]:
+    """Return the fakes of one of FAMILIES by set, from the folder that `make_fakes` has filled."""
+    with np.load(_file(folder, family)) as content:
+        return {name: Fakes(content[f"{name} train"], content[f"{name} val"]) for name in FAMILIES[family]}
+
+
+def _file(folder: Path, family: str) -> Path:
+    return folder / f"{family.replace(' ', '_')}.npz"
 
 
 def photographs(dataset: PackedDataset, split: str, seed: int) -> np.ndarray:
