@@ -56,7 +56,7 @@ ABSOLUTE = case $$SOURCE in (sample|kaggle) echo $$SOURCE;; (*) python -c \
            'import os; print(os.path.abspath(os.path.expanduser(os.environ["SOURCE"])))';; esac
 FROM = $(if $(SOURCE),--env--source "$$($(ABSOLUTE))")
 
-build: profile .venv/ready  ## run the pipeline: PROFILE=sample|cpu|gpu SOURCE=zip|folder|kaggle
+build: profile .venv/ready  ## run the pipeline: PROFILE=sample|cpu|long|gpu SOURCE=zip|folder|kaggle
 	ploomber build $(FROM) $(ARGS)
 	@echo "Open outputs/$$PROFILE/report.html"
 
@@ -91,11 +91,11 @@ lock: .venv/ready  ## renew requirements.txt from pyproject.toml (ARGS=--upgrade
 	    --generate-hashes --no-header --quiet --output-file requirements.txt $(ARGS)
 
 clean:  ## remove what runs have written; .venv stays
-	rm -rf outputs/sample outputs/cpu outputs/gpu outputs/site .pytest_cache .ruff_cache .coverage
+	rm -rf outputs/sample outputs/cpu outputs/long outputs/gpu outputs/site .pytest_cache .ruff_cache .coverage
 
 profile:
 	@test -f "$$PLOOMBER_ENV_FILENAME" || \
-	    { echo "PROFILE is $$PROFILE, but there is no $$PLOOMBER_ENV_FILENAME: choose sample, cpu or gpu."; exit 1; } >&2
+	    { echo "PROFILE is $$PROFILE, but there is no $$PLOOMBER_ENV_FILENAME: choose sample, cpu, long or gpu."; exit 1; } >&2
 
 # Programs and links of an old place are written anew; packages come from .venv/cache where it has them.
 LOCKED = uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.txt

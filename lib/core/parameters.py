@@ -59,7 +59,7 @@ def load_profile(name: str) -> dict[str, Any]:
     """
     path = project_path(f"parameters/{name}.yaml")
     if not path.is_file():
-        raise InputError(f"there is no profile {name!r} ({path} is missing): set PROFILE to sample, cpu or gpu")
+        raise InputError(f"there is no profile {name!r} ({path} is missing): set PROFILE to sample, cpu, long or gpu")
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     imported = content.pop("meta", {}).get("import_from", "sample.yaml")
     return content if name == "sample" else {**load_profile(imported.removesuffix(".yaml")), **content}

@@ -347,7 +347,7 @@ def test_agent_command_refuses_an_unknown_profile(
     monkeypatch.setenv("PROFILE", "cpus")
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     assert main([str(tmp_path / "args.json")]) == 1
-    assert capsys.readouterr().err.rstrip().endswith("set PROFILE to sample, cpu or gpu")
+    assert capsys.readouterr().err.rstrip().endswith("set PROFILE to sample, cpu, long or gpu")
 
 
 # The best, in a profile
