@@ -144,10 +144,13 @@ def _curves(given: argparse.Namespace) -> int:
 
 
 def _release(given: argparse.Namespace) -> int:
-    from lib.reporting.release import release
+    from lib.reporting.release import release, release_notebooks
 
-    external = given.external and given.external.expanduser().absolute()
-    release(given.outputs.expanduser().absolute(), external, given.against)
+    outputs = given.outputs.expanduser().absolute()
+    if given.notebooks_only:
+        release_notebooks(outputs)
+    else:
+        release(outputs, given.external and given.external.expanduser().absolute(), given.against)
     return 0
 
 
@@ -210,6 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     release.add_argument("outputs", type=Path, metavar="OUTPUTS", help="the outputs of a profile, such as outputs/gpu")
     release.add_argument("--external", type=Path, metavar="PATH", help="labelled images of other kinds, to evaluate")
     release.add_argument("--against", metavar="SET", help="among them, the REAL images of the training data's kind")
+    release.add_argument("--notebooks-only", action="store_true", help="replace nothing but the executed notebooks")
     return parser
 
 

@@ -228,12 +228,15 @@ def test_curves_and_release_pass_their_paths_on(
     monkeypatch.chdir(tmp_path)
     drawn = recorded(monkeypatch, curves, "draw_curves")
     released = recorded(monkeypatch, release, "release")
+    replaced = recorded(monkeypatch, release, "release_notebooks")
     assert main(["curves", "me/cifake/run"]) == main(["curves", "run", "--output", "here.png"]) == 0
     assert drawn == [("me/cifake/run", Path("curves.png")), ("run", Path("here.png"))]
     assert capsys.readouterr().out.splitlines() == ["curves.png", "here.png"]
     assert main(["release", "outputs/gpu"]) == main(["release", "o", "--external", "e.zip", "--against", "photo"]) == 0
     places = [(tmp_path / "outputs" / "gpu", None, None), (tmp_path / "o", tmp_path / "e.zip", "photo")]
     assert released == places, "relative to the current folder, not to the project"
+    assert main(["release", "outputs/cpu", "--notebooks-only"]) == 0
+    assert (replaced, released) == ([(tmp_path / "outputs" / "cpu",)], places)
 
 
 @pytest.mark.parametrize(

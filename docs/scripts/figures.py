@@ -1,11 +1,11 @@
-"""Draw the figures of README and of the method pages from CIFAKE's training images and the released weights.
+"""Draw the figures of README, of the method and of the results from CIFAKE's training images and the release.
 
     python docs/scripts/figures.py DATASET [FAKES]
 
 DATASET is a packed dataset of all of CIFAKE, such as outputs/cpu/01_data/dataset; FAKES the folder `fakes` that
 benchmarks/generators.py fills, without which the figure of our own fakes is not drawn. Figures are written to
-docs/images and committed. Validation images are used where something is measured; the test images are never used. It
-takes a minute on two cores.
+docs/images and committed. Validation images are used where something is measured; of the test images, nothing but the
+released metrics. It takes a minute on two cores.
 """
 
 import re
@@ -16,7 +16,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # the lib of this checkout
 
 from lib import CLASSES
 from lib.core.errors import InputError
-from lib.core.files import ROOT, atomic_file
+from lib.core.files import ROOT, atomic_file, read_json
 from lib.data.augment import cutout
 from lib.data.batches import TrainBatch
 from lib.data.cutmix import cutmix
@@ -35,8 +34,10 @@ from lib.inference.predictor import INPUT, MARGIN, OUTPUT, open_onnx
 from lib.models.networks import Network
 from lib.models.summary import whitened_patterns
 from lib.models.weights import load_weights
+from lib.plots.robustness import drift_heatmap, robustness
 from lib.plots.style import COLOURS, MAIN, NEUTRAL, use_style
 from lib.plots.training import whitened_filters
+from lib.reporting.figures import optimised
 from lib.training.hard_examples import HardExampleSampler
 from lib.training.muon import newton_schulz
 
@@ -54,6 +55,9 @@ def main(folder: Path, fakes: Path | None = None) -> None:
         raise InputError(f"{folder} is of {dataset.metadata['data']}: the figures are of all of CIFAKE")
     use_style()
     network = load_weights(REFERENCE / "weights.safetensors").eval()
+    metrics = read_json(REFERENCE / "metrics.json")
+    save("robustness", robustness(metrics["robustness"], published=True))
+    save("drift", drift_heatmap(metrics["drift"]["false_positive_rate"], "false positive rate by share of FAKE"))
     save("pairs", texture(dataset))
     save("whitening", whitened_filters(*whitened_patterns(network)))
     save("muon", singular_values(dataset, network))
@@ -71,9 +75,7 @@ def save(name: str, fig: Figure) -> None:
     """Write a figure to docs/images, and close it."""
     with atomic_file(IMAGES / f"{name}.png") as partial:
         fig.savefig(partial, format="png", dpi=110, bbox_inches="tight", facecolor="white")
-    with Image.open(IMAGES / f"{name}.png") as image:
-        opaque = image.convert("RGB")
-    opaque.save(IMAGES / f"{name}.png", optimize=True)
+        partial.write_bytes(optimised(partial.read_bytes()))
     plt.close(fig)
 
 

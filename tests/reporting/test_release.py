@@ -17,7 +17,7 @@ from lib.export.onnx_file import TOLERANCE
 from lib.inference.limits import limits
 from lib.inference.predictor import Predictor
 from lib.models.weights import load_weights
-from lib.reporting.release import REFERENCE, model_card, release, without_paths
+from lib.reporting.release import REFERENCE, model_card, release, release_notebooks, without_paths
 from lib.reporting.report import NOTEBOOKS
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 3, 32, 32), np.uint8)
@@ -39,8 +39,8 @@ def released(sample_build: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_release_has_all_files_and_equal_networks(released: Path) -> None:
     names = {path.name for path in released.iterdir()}
     assert names == {
-        "README.md", "baselines", "comparison.json", "drift.npz", "export.json", "figures", "metrics.json",
-        "model.onnx", "notebooks", "run.json", "served.json", "served.onnx", "training_hashes.npy",
+        "README.md", "baselines", "comparison.json", "drift.npz", "export.json", "metrics.json", "model.onnx",
+        "notebooks", "run.json", "served.json", "served.onnx", "training_hashes.npy",
         "weights.safetensors",
     }  # fmt: skip
     with torch.no_grad():
@@ -52,9 +52,26 @@ def test_release_has_all_files_and_equal_networks(released: Path) -> None:
         Predictor(released / "served.onnx").calibration.temperature
         == json.loads((released / "served.json").read_text())["calibration"]["temperature"]
     )
-    assert {path.stem for path in (released / "notebooks").iterdir()} == set(NOTEBOOKS)
-    for path in (released / "figures").iterdir():
-        assert path.read_bytes().startswith(b"\x89PNG"), path
+    assert {path.stem for path in (released / "notebooks").glob("*.ipynb")} == set(NOTEBOOKS)
+    assert "the executed notebooks of the run |" in (released / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_notebooks_of_another_run_replace_those_of_the_release(
+    released: Path, sample_build: Path, tmp_path: Path
+) -> None:
+    reference = tmp_path / "reference"
+    shutil.copytree(released, reference)
+    record = json.loads((reference / "run.json").read_text())
+    (reference / "run.json").write_text(json.dumps(record | {"train_seconds": 1.0}))
+    (reference / "notebooks" / "old.ipynb").write_text("")
+    release_notebooks(sample_build, reference, data=record["data"]["data"])
+    assert {path.stem for path in (reference / "notebooks").glob("*.ipynb")} == set(NOTEBOOKS)
+    accuracy = json.loads((reference / "metrics.json").read_text())["test"]["accuracy"]
+    assert f"of another run: {record['parameters']['epochs']} epochs" in (reference / "README.md").read_text()
+    assert f"{percent(accuracy)} of the test images |" in (reference / "README.md").read_text()
+    with pytest.raises(InputError, match="only one on all of CIFAKE is released"):
+        release_notebooks(sample_build, reference)
 
 
 @pytest.mark.slow
