@@ -85,7 +85,7 @@ name
 # %%
 with atomic_file(folder / "trials.csv") as partial:
     trials.to_csv(partial, index=False)
-trials.sort_values(metric, ascending=not maximise)
+trials.sort_values(metric, ascending=not maximise).head(10)
 
 # %% [markdown]
 # ## Results
@@ -94,8 +94,9 @@ trials.sort_values(metric, ascending=not maximise)
 sweep_plots.progress(trials, metric, maximise)
 
 # %% [markdown]
-# In the next figure each line is a trial, from its parameters to its metric on the last axis. The thick line is the best
-# one. Look for axes where the good lines meet: that parameter has a best range. Where they spread, it does not matter.
+# In the next figure each line is a trial of the table above, from its parameters to its metric on the last axis; the axes
+# cover all trials. The thick line is the best one. Look for axes where the lines meet: that parameter has a best range.
+# Where they spread, it does not matter.
 
 # %%
 sweep_plots.parallel_coordinates(trials, specification.varied, metric, maximise)

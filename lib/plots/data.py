@@ -20,7 +20,9 @@ def counts(records: pd.DataFrame) -> Figure:
         order=sorted(records["object_class"].unique()), kind="count", palette=COLOURS, height=2.6, aspect=1.25,
         saturation=1, sharey=False,
     )  # fmt: skip
-    grid.set_axis_labels("", "images").set_titles("{col_name}").tick_params(axis="x", rotation=60)
+    grid.set_axis_labels("", "images").set_titles("{col_name}")
+    for ax in grid.axes.flat:
+        plt.setp(ax.get_xticklabels(), rotation=60, ha="right", rotation_mode="anchor")
     sns.move_legend(grid, "upper center", ncol=2, title=None, bbox_to_anchor=(0.5, 1.08))
     plt.close(grid.figure)
     return grid.figure

@@ -16,13 +16,16 @@ from matplotlib.path import Path
 
 from lib.plots.style import MAIN, NEUTRAL, finished
 
+_MOST_LINES = 10  # of parallel coordinates: more hide each other
+
 
 def parallel_coordinates(table: pd.DataFrame, parameters: list[str], metric: str, maximise: bool = False) -> Figure:
-    """Draw each complete trial as a line through its parameters to its metric, coloured by the metric, best on top."""
+    """Draw the best complete trials as lines through their parameters to their metric, coloured by it, best on top."""
     complete = table[table["state"] == "complete"].sort_values(metric, ascending=maximise)
     names = [*parameters, metric]
-    fig, ax = plt.subplots(figsize=(1.9 * len(names) + 1, 3.6))
+    fig, ax = plt.subplots(figsize=(1.4 * len(names) + 1, 3.6))
     heights = np.stack([_axis(ax, x, complete[name]) for x, name in enumerate(names)], axis=1)
+    heights, complete = heights[-_MOST_LINES:], complete.tail(_MOST_LINES)  # axes are of all trials
     values = complete[metric].to_numpy(float)
     colours = ScalarMappable(Normalize(values.min(), values.max()), "viridis" if maximise else "viridis_r")
     # The worst is drawn first, so that the best lies on top.
