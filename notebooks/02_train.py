@@ -14,7 +14,7 @@
 #
 # **Reads** the packed dataset of [01_data](01_data.ipynb).
 # **Writes** `weights.safetensors`, `history.csv`, `run.json`, and checkpoints from which an interrupted run resumes.
-# **Takes** half a minute on the sample; on CIFAKE two minutes on a GPU, some three hours on two cores.
+# **Takes** half a minute on the sample; on CIFAKE half an hour on two cores; by the released recipe three, or two minutes on a GPU.
 
 # %% tags=["parameters"]
 network = "texture_net_light"  # type: str a name from lib.models.networks

@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT))  # the lib of this checkout
 from lib.core.parameters import CHOICES, LIMITS, load_profile
 
 PACKAGES = sorted(path.parent.name for path in (ROOT / "lib").glob("*/__init__.py"))
-PROFILES = ("sample", "cpu", "gpu")
+PROFILES = ("sample", "cpu", "long", "gpu")
 _PARAMETER = re.compile(r"^(?P<name>\w+) = (?P<default>.+?)  # type: (?P<type>\w+) ?(?P<help>.*)$", re.MULTILINE)
 _SET_BY_PLOOMBER = ("upstream", "product", "lib_hash", "source_state")
 

@@ -96,7 +96,9 @@ def test_specification_is_what_was_typed(checkout: Path, spec: str) -> None:
 def test_unknown_profile_is_refused_before_any_work(checkout: Path, target: str) -> None:
     run = make(checkout, target, "PROFILE=foo bar")
     assert run.returncode != 0
-    assert run.stderr.startswith("PROFILE is foo bar, but there is no env.foo bar.yaml: choose sample, cpu, long or gpu.\n")
+    assert run.stderr.startswith(
+        "PROFILE is foo bar, but there is no env.foo bar.yaml: choose sample, cpu, long or gpu.\n"
+    )
     assert not (checkout / ".venv").exists()
     assert make(checkout, target, "PROFILE=cpu").returncode == 0
 

@@ -124,7 +124,7 @@ def test_edit_in_lib_makes_dependent_tasks_outdated(sample_build: Path, tmp_path
     assert outdated(*sample_options(sample_build), **here) == {"03_sweep", "report"}
 
 
-@pytest.mark.parametrize("profile", ["cpu", "gpu"])
+@pytest.mark.parametrize("profile", ["cpu", "long", "gpu"])
 def test_full_profiles_differ_from_the_default_one_and_write_elsewhere(profile: str) -> None:
     content = yaml.safe_load(project_path(f"parameters/{profile}.yaml").read_text())
     base = load_profile(content.pop("meta")["import_from"].removesuffix(".yaml"))
