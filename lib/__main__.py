@@ -192,7 +192,6 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=8000, help="the port to listen on (default: %(default)s)")
     serve.add_argument("--workers", type=int, metavar="N", help="threads of the network (default: CIFAKE_WORKERS)")
-
     serve.add_argument(
         "--root-path", default="", metavar="PATH", help="the prefix that a proxy takes off addresses, such as /cifake"
     )
