@@ -86,8 +86,8 @@ def test_results_over_seeds_are_those_of_each_seed() -> None:
     start = (ROOT / "docs" / "start" / "cifake.md").read_text(encoding="utf-8")
     assert all(f"{over_seeds(hour, 'test')} %" in text for text in (README, start, texts[1]))
     for it in released + hour:
-        figures = (it["val"], it["test"], it["not_leaked"], it["roc_auc"], it["flip_tta"], it["training"])
-        assert " | ".join(map(str, figures)) in texts[-1], it
+        accuracies = "{val:.2f} | {test:.2f} | {not_leaked:.2f} | {roc_auc:.5f} | {flip_tta:.2f} | {training}"
+        assert accuracies.format(**it) in texts[-1], it
 
 
 def test_published_results_are_those_that_we_compare_with() -> None:
